@@ -1,0 +1,25 @@
+/*
+ * Fdutil: whole reads and writes, and small facts about descriptors.
+ *
+ * All functions restart on EINTR and return a negative errno on failure.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/** Write all @size bytes to @fd. Returns 0 or a negative errno. */
+int fd_write_all(int fd, const void *data, size_t size);
+
+/** Read until @size bytes or end of file. Returns the bytes read or a negative errno. */
+ssize_t fd_read_all(int fd, void *data, size_t size);
+
+/** Add or remove O_NONBLOCK. Returns 0 or a negative errno. */
+int fd_set_nonblocking(int fd, bool on);
+
+/** Add or remove FD_CLOEXEC. Returns 0 or a negative errno. */
+int fd_set_cloexec(int fd, bool on);
+
+/** Create @path and missing parents with @mode. Existing directories are fine. Returns 0 or a negative errno. */
+int fd_mkdir_all(const char *path, mode_t mode);

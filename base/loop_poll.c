@@ -1,0 +1,185 @@
+/*
+ * Loop on poll(2): sends are made at once, everything else waits in one array of descriptors and
+ * is made when poll(2) says so.
+ */
+#include "base/loop_backend.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+
+struct poll_state {
+	struct pollfd
+		*fds; /* the two arrays go together; an operation leaves them before it completes */
+	struct loop_op **ops;
+	unsigned count;
+	unsigned capacity;
+};
+
+static int poll_create(void **out_state)
+{
+	struct poll_state *state = calloc(1, sizeof(*state));
+
+	if (!state)
+		return -ENOMEM;
+	*out_state = state;
+	return 0;
+}
+
+static void poll_destroy(void *data)
+{
+	struct poll_state *state = data;
+
+	free(state->fds);
+	free(state->ops);
+	free(state);
+}
+
+static int grow(struct poll_state *state)
+{
+	unsigned capacity = state->capacity ? state->capacity * 2 : 16;
+	struct pollfd *fds;
+	struct loop_op **ops;
+
+	fds = realloc(state->fds, capacity * sizeof(*fds));
+	if (!fds)
+		return -ENOMEM;
+	state->fds = fds;
+	ops = realloc(state->ops, capacity * sizeof(*ops));
+	if (!ops)
+		return -ENOMEM;
+	state->ops = ops;
+	state->capacity = capacity;
+	return 0;
+}
+
+static int add(struct poll_state *state, struct loop_op *op)
+{
+	if (state->count == state->capacity && grow(state) < 0)
+		return -ENOMEM;
+	state->ops[state->count] = op;
+	state->fds[state->count++] = (struct pollfd){
+		.fd = op->fd,
+		.events = op->kind == LOOP_POLL ? op->events : POLLIN,
+	};
+	return 0;
+}
+
+static void remove_at(struct poll_state *state, unsigned i)
+{
+	state->count--;
+	state->ops[i] = state->ops[state->count];
+	state->fds[i] = state->fds[state->count];
+}
+
+static void send_now(struct loop_op *op)
+{
+	ssize_t size = sendmsg(op->fd, op->message, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+	op->complete(op, size < 0 ? -errno : (int)size, NULL, true);
+}
+
+/*
+ * Leaves in @list what there is no memory for, and what the completions of sends started. Returns
+ * whether something has completed.
+ */
+static bool start_all(struct poll_state *state, struct loop_op_list *list)
+{
+	struct loop_op_list started = STAILQ_HEAD_INITIALIZER(started);
+	bool has_completed = false;
+
+	STAILQ_CONCAT(&started, list);
+	while (!STAILQ_EMPTY(&started)) {
+		struct loop_op *op = STAILQ_FIRST(&started);
+
+		STAILQ_REMOVE_HEAD(&started, link);
+		if (op->kind == LOOP_SEND) {
+			send_now(op);
+			has_completed = true;
+		} else if (add(state, op) < 0) {
+			STAILQ_INSERT_TAIL(list, op, link);
+		}
+	}
+	return has_completed;
+}
+
+static void accept_all(struct loop_op *op, struct loop_op_list *list)
+{
+	int fd;
+
+	while ((fd = accept4(op->fd, NULL, NULL, SOCK_CLOEXEC)) >= 0)
+		op->complete(op, fd, NULL, false);
+	if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
+		STAILQ_INSERT_TAIL(list, op, link);
+	else
+		op->complete(op, -errno, NULL, true);
+}
+
+static void receive_now(struct loop_op *op, struct loop_op_list *list)
+{
+	char buffer[LOOP_INPUT_MAX];
+	ssize_t size = recv(op->fd, buffer, sizeof(buffer), MSG_DONTWAIT);
+
+	if (size < 0 && (errno == EAGAIN || errno == EINTR))
+		STAILQ_INSERT_TAIL(list, op, link);
+	else
+		op->complete(op, size < 0 ? -errno : (int)size, buffer, true);
+}
+
+static void make(struct loop_op *op, short events, struct loop_op_list *list)
+{
+	if (op->kind == LOOP_ACCEPT)
+		accept_all(op, list);
+	else if (op->kind == LOOP_RECEIVE)
+		receive_now(op, list);
+	else
+		op->complete(op, events, NULL, true);
+}
+
+static int wait_for_events(struct poll_state *state, uint64_t timeout_ns)
+{
+	struct timespec timeout = {
+		.tv_sec = timeout_ns / 1000000000,
+		.tv_nsec = timeout_ns % 1000000000,
+	};
+	int r;
+
+	r = ppoll(state->fds, state->count, timeout_ns == UINT64_MAX ? NULL : &timeout, NULL);
+	if (r < 0)
+		return errno == EINTR || errno == ENOMEM ? 0 : -errno;
+	return r;
+}
+
+static int poll_turn(void *data, struct loop_op_list *list, uint64_t timeout_ns)
+{
+	struct poll_state *state = data;
+	bool has_completed;
+	int ready;
+
+	has_completed = start_all(state, list);
+	ready = wait_for_events(state, has_completed || !STAILQ_EMPTY(list) ? 0 : timeout_ns);
+	if (ready < 0)
+		return ready;
+
+	/* What takes the place of a removed entry is looked at next; nothing is added in here. */
+	for (unsigned i = 0; ready > 0 && i < state->count;) {
+		struct loop_op *op = state->ops[i];
+		short events = state->fds[i].revents;
+
+		if (!events) {
+			i++;
+			continue;
+		}
+		ready--;
+		remove_at(state, i);
+		make(op, events, list);
+	}
+	return 0;
+}
+
+const struct loop_backend loop_poll_backend = {
+	.create = poll_create,
+	.destroy = poll_destroy,
+	.turn = poll_turn,
+	.wants_nonblocking_listener = true,
+};

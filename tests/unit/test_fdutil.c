@@ -1,0 +1,158 @@
+#include "base/fdutil.h"
+
+#include "base/scope.h"
+#include "check.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+enum { MUCH = 1 << 20 }; /* more than a pipe holds */
+
+static void do_nothing(int signal)
+{
+}
+
+/* Interrupt system calls all the time, without SA_RESTART. */
+static void start_interrupting(void)
+{
+	const struct sigaction action = { .sa_handler = do_nothing };
+	const struct itimerval often = { .it_interval.tv_usec = 200, .it_value.tv_usec = 200 };
+
+	check(sigaction(SIGALRM, &action, NULL) == 0);
+	check(setitimer(ITIMER_REAL, &often, NULL) == 0);
+}
+
+static void stop_interrupting(void)
+{
+	setitimer(ITIMER_REAL, &(struct itimerval){ 0 }, NULL);
+}
+
+static char pattern[MUCH];
+
+static void *write_slowly(void *userdata)
+{
+	int fd = *(int *)userdata;
+
+	for (size_t done = 0; done < sizeof(pattern); done += sizeof(pattern) / 16) {
+		usleep(2000);
+		if (fd_write_all(fd, pattern + done, sizeof(pattern) / 16) < 0)
+			break;
+	}
+	close(fd);
+	return NULL;
+}
+
+static void reads_and_writes_are_whole_through_short_ones_and_signals(void)
+{
+	static char received[MUCH];
+	pthread_t writer;
+	int fds[2];
+
+	for (size_t i = 0; i < sizeof(pattern); i++)
+		pattern[i] = i * 7 + (i >> 8);
+	check(pipe2(fds, O_CLOEXEC) == 0);
+	start_interrupting();
+	check(pthread_create(&writer, NULL, write_slowly, &fds[1]) == 0);
+
+	check(fd_read_all(fds[0], received, sizeof(received)) == MUCH);
+	check(memcmp(received, pattern, sizeof(pattern)) == 0);
+	check(fd_read_all(fds[0], received, 1) == 0);
+
+	pthread_join(writer, NULL);
+	stop_interrupting();
+	close(fds[0]);
+}
+
+static void a_read_ends_at_the_end_of_the_file(void)
+{
+	scoped(closep) int fd = open(scratch("short"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	char buffer[16];
+
+	check(fd >= 0);
+	check(fd_write_all(fd, "hello", 5) == 0);
+	check(fd_write_all(fd, NULL, 0) == 0);
+	check(lseek(fd, 0, SEEK_SET) == 0);
+	check(fd_read_all(fd, buffer, sizeof(buffer)) == 5);
+	check(memcmp(buffer, "hello", 5) == 0);
+}
+
+static void failures_are_negative_errnos(void)
+{
+	scoped(closep) int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
+	char c = 0;
+
+	check(fd_write_all(full, &c, 1) == -ENOSPC);
+	check(fd_write_all(-1, &c, 1) == -EBADF);
+	check(fd_read_all(-1, &c, 1) == -EBADF);
+	check(fd_set_nonblocking(-1, true) == -EBADF);
+	check(fd_set_cloexec(-1, true) == -EBADF);
+}
+
+static void flags_go_on_and_off_and_others_stay(void)
+{
+	int fds[2];
+
+	check(pipe2(fds, O_DIRECT) == 0);
+	check(fd_set_nonblocking(fds[1], true) == 0);
+	check((fcntl(fds[1], F_GETFL) & (O_NONBLOCK | O_DIRECT)) == (O_NONBLOCK | O_DIRECT));
+	check(fd_set_nonblocking(fds[1], false) == 0);
+	check((fcntl(fds[1], F_GETFL) & (O_NONBLOCK | O_DIRECT)) == O_DIRECT);
+
+	check(fd_set_cloexec(fds[1], true) == 0);
+	check(fcntl(fds[1], F_GETFD) == FD_CLOEXEC);
+	check(fd_set_cloexec(fds[1], false) == 0);
+	check(fcntl(fds[1], F_GETFD) == 0);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+static mode_t mode_of(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? st.st_mode & 07777 : 0;
+}
+
+static void missing_parents_are_made(void)
+{
+	check(fd_mkdir_all(scratch("a/b/c"), 0700) == 0);
+	check(mode_of(scratch("a")) == 0700);
+	check(mode_of(scratch("a/b/c")) == 0700);
+	check(fd_mkdir_all(scratch("a/b/c"), 0755) == 0);
+	check(mode_of(scratch("a/b/c")) == 0700);
+	check(fd_mkdir_all(scratch("a//d/"), 0700) == 0);
+	check(mode_of(scratch("a/d")) == 0700);
+	check(fd_mkdir_all("/", 0700) == 0);
+}
+
+static void a_file_in_the_way_is_told(void)
+{
+	scoped(closep) int fd = open(scratch("file"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	check(fd >= 0);
+	check(fd_mkdir_all(scratch("file"), 0700) == -ENOTDIR);
+	check(fd_mkdir_all(scratch("file/below"), 0700) == -ENOTDIR);
+	check(fd_mkdir_all("", 0700) == -ENOENT);
+	check(symlink("nowhere", scratch("dangling")) == 0);
+	check(fd_mkdir_all(scratch("dangling/below"), 0700) == -ENOTDIR);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		unit(reads_and_writes_are_whole_through_short_ones_and_signals),
+		unit(a_read_ends_at_the_end_of_the_file),
+		unit(failures_are_negative_errnos),
+		unit(flags_go_on_and_off_and_others_stay),
+		unit(missing_parents_are_made),
+		unit(a_file_in_the_way_is_told),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
