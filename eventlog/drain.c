@@ -1,0 +1,429 @@
+/*
+ * Drain: moves events from the journal to the store, on a thread of its own.
+ *
+ * Order of a pass: commit in SQLite, make it durable if something in it was promised (durable.c),
+ * stored_seq, then the journal's head. A reader that no longer finds an event in the ring
+ * therefore finds it in the store. No lock that a writer takes is held while SQLite works.
+ *
+ * Waking: `sleep` tells appenders how the thread sleeps. It is stored before the thread looks
+ * whether there is news, and read after news has been stored, sequentially consistent both: one of
+ * the two sees the other.
+ */
+#include "eventlog/drain.h"
+
+#include "base/log.h"
+#include "eventlog/durable.h"
+#include "eventlog/eventlog.h"
+#include "eventlog/journal.h"
+#include "eventlog/store.h"
+#include "proto/event.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+	TICK_MS = 50,
+	RETRY_MS = 200,
+	IDLE_TICKS = 10, /* ticks without news before it sleeps for good */
+	SAMPLES = 16,
+	SAMPLE_MS = 1000,
+	RATE_MS = 10000,
+};
+
+enum sleep_state { AWAKE, GATHERING, IDLE };
+
+/* How far the log was at a time. */
+struct sample {
+	int64_t at_ms; /* CLOCK_MONOTONIC; 0: none */
+	uint64_t seq;
+};
+
+struct drain {
+	struct journal *journal; /* borrowed */
+	struct store *store;     /* borrowed; the thread's while it runs */
+	struct durable *durable; /* borrowed */
+	pthread_t thread;
+	bool is_running; /* the owner's */
+
+	_Atomic uint64_t stored_seq;
+	_Atomic uint64_t oldest_seq;
+	_Atomic enum sleep_state sleep;
+
+	pthread_mutex_t mutex;
+	pthread_cond_t wake;            /* for the thread */
+	pthread_cond_t progress;        /* for those who flush */
+	bool is_stopping;               /* under mutex */
+	bool is_kicked;                 /* under mutex */
+	int error;                      /* under mutex */
+	struct sample samples[SAMPLES]; /* a ring; under mutex */
+	unsigned newest;                /* index into it; under mutex */
+};
+
+static int64_t monotonic_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+int drain_create(struct journal *journal, struct store *store, struct durable *durable,
+		 uint64_t stored_seq, struct drain **out)
+{
+	struct drain *drain;
+	pthread_condattr_t attributes;
+	uint64_t oldest = 0;
+	int r = store_oldest_seq(store, &oldest);
+
+	if (r < 0)
+		return r;
+	drain = calloc(1, sizeof(*drain));
+	if (!drain)
+		return -ENOMEM;
+	drain->journal = journal;
+	drain->store = store;
+	drain->durable = durable;
+	drain->stored_seq = stored_seq;
+	drain->oldest_seq = oldest ? oldest : stored_seq + 1;
+	drain->samples[0] = (struct sample){ monotonic_ms(), journal_next_seq(journal) };
+	pthread_mutex_init(&drain->mutex, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&drain->wake, &attributes);
+	pthread_cond_init(&drain->progress, NULL);
+	pthread_condattr_destroy(&attributes);
+	*out = drain;
+	return 0;
+}
+
+void drain_destroy(struct drain *drain)
+{
+	if (!drain)
+		return;
+	drain_stop(drain);
+	pthread_mutex_destroy(&drain->mutex);
+	pthread_cond_destroy(&drain->wake);
+	pthread_cond_destroy(&drain->progress);
+	free(drain);
+}
+
+/* ---- A pass ---- */
+
+/*
+ * Add the events at *@position, as many as a transaction may have. Sets *@out_seq to the last.
+ * Returns 0 or a negative errno.
+ */
+static int append_batch(struct drain *drain, uint64_t *position, uint64_t *out_seq)
+{
+	struct event event;
+	int r = 0;
+
+	for (int i = 0; i < EVENTLOG_RECENT_MAX; i++) {
+		r = journal_peek(drain->journal, position, &event);
+		if (r <= 0)
+			break;
+		r = store_append(drain->store, &event);
+		if (r < 0)
+			break;
+		*out_seq = event.seq;
+	}
+	return r < 0 ? r : 0;
+}
+
+static int store_batch(struct drain *drain, uint64_t *position, uint64_t *out_seq)
+{
+	int r = store_begin(drain->store);
+
+	if (r == 0)
+		r = append_batch(drain, position, out_seq);
+	if (r == 0)
+		r = store_commit(drain->store, *out_seq);
+	if (r == 0)
+		r = durable_stored(drain->durable, *out_seq);
+	if (r < 0)
+		store_rollback(drain->store);
+	return r;
+}
+
+/*
+ * Returns 0 or a negative errno; what had been committed when something failed later is skipped by
+ * its seq the next time.
+ */
+static int pass(struct drain *drain)
+{
+	uint64_t position = journal_head(drain->journal);
+	uint64_t seq = drain_stored_seq(drain);
+	uint64_t oldest = 0;
+	int r;
+
+	if (journal_used(drain->journal) == 0)
+		return 0;
+	r = store_batch(drain, &position, &seq);
+	if (r < 0)
+		return r;
+	atomic_store(&drain->stored_seq, seq);
+	journal_release(drain->journal, position, seq);
+
+	/* Somebody may have deleted old rows; failing to ask is no failure to write. */
+	if (store_oldest_seq(drain->store, &oldest) == 0)
+		drain_raise_oldest(drain, oldest);
+	return 0;
+}
+
+static bool has_events(const struct drain *drain)
+{
+	return journal_next_seq(drain->journal) - 1 > drain_stored_seq(drain);
+}
+
+int drain_run(struct drain *drain)
+{
+	int r = 0;
+
+	while (r == 0 && journal_used(drain->journal) > 0)
+		r = pass(drain);
+	return r;
+}
+
+/* ---- The thread ---- */
+
+static void take_sample(struct drain *drain)
+{
+	int64_t now_ms = monotonic_ms();
+
+	if (now_ms - drain->samples[drain->newest].at_ms < SAMPLE_MS)
+		return;
+	drain->newest = (drain->newest + 1) % SAMPLES;
+	drain->samples[drain->newest] = (struct sample){ now_ms, journal_next_seq(drain->journal) };
+}
+
+/* Tell those who wait, and once those who run the program. */
+static void report(struct drain *drain, int r)
+{
+	bool was_failing;
+
+	pthread_mutex_lock(&drain->mutex);
+	was_failing = drain->error != 0;
+	drain->error = r;
+	take_sample(drain);
+	pthread_cond_broadcast(&drain->progress);
+	pthread_mutex_unlock(&drain->mutex);
+
+	if (was_failing != (r != 0))
+		journal_set_error(drain->journal, r);
+	if (r && !was_failing)
+		log_error("cannot write to the log: %s; changes fail when the journal is full",
+			  strerror(-r));
+	if (!r && was_failing)
+		log_warning("the log can be written to again");
+}
+
+static bool is_full_enough(const struct drain *drain)
+{
+	return journal_used(drain->journal) > journal_ring_size(drain->journal) / 8;
+}
+
+/* Sleep until @until says so or somebody woke us. Under mutex. */
+static void sleep_ms(struct drain *drain, int64_t timeout_ms)
+{
+	int64_t until_ms = monotonic_ms() + timeout_ms;
+	struct timespec until = { until_ms / 1000, until_ms % 1000 * 1000000 };
+
+	while (atomic_load(&drain->sleep) != AWAKE && !drain->is_stopping)
+		if (pthread_cond_timedwait(&drain->wake, &drain->mutex, &until) == ETIMEDOUT)
+			break;
+}
+
+static void sleep_idle(struct drain *drain)
+{
+	atomic_store(&drain->sleep, IDLE);
+	while (atomic_load(&drain->sleep) != AWAKE && !drain->is_stopping && !drain->is_kicked &&
+	       !has_events(drain))
+		pthread_cond_wait(&drain->wake, &drain->mutex);
+}
+
+/*
+ * Wait for work; then, unless somebody is in a hurry, for more of it. Returns false when it is
+ * time to stop.
+ */
+static bool wait_for_work(struct drain *drain, bool is_idle)
+{
+	bool goes_on;
+
+	pthread_mutex_lock(&drain->mutex);
+	if (is_idle)
+		sleep_idle(drain);
+	atomic_store(&drain->sleep, GATHERING);
+	if (!drain->is_kicked && !is_full_enough(drain))
+		sleep_ms(drain, TICK_MS);
+	atomic_store(&drain->sleep, AWAKE);
+	drain->is_kicked = false;
+	goes_on = !drain->is_stopping;
+	pthread_mutex_unlock(&drain->mutex);
+	return goes_on;
+}
+
+/* After a failure nothing but the time, or the end, wakes it. */
+static void wait_for_retry(struct drain *drain)
+{
+	int64_t until_ms = monotonic_ms() + RETRY_MS;
+	struct timespec until = { until_ms / 1000, until_ms % 1000 * 1000000 };
+
+	pthread_mutex_lock(&drain->mutex);
+	while (!drain->is_stopping)
+		if (pthread_cond_timedwait(&drain->wake, &drain->mutex, &until) == ETIMEDOUT)
+			break;
+	pthread_mutex_unlock(&drain->mutex);
+}
+
+static void *drain_main(void *argument)
+{
+	struct drain *drain = argument;
+	int quiet_ticks = 0;
+
+	while (wait_for_work(drain, quiet_ticks >= IDLE_TICKS)) {
+		int r;
+
+		quiet_ticks = has_events(drain) ? 0 : quiet_ticks + 1;
+		do {
+			r = pass(drain);
+			report(drain, r);
+			if (r < 0)
+				wait_for_retry(drain);
+		} while (r == 0 && is_full_enough(drain));
+		if (r < 0)
+			quiet_ticks = 0;
+	}
+	return NULL;
+}
+
+int drain_start(struct drain *drain)
+{
+	int r = pthread_create(&drain->thread, NULL, drain_main, drain);
+
+	if (r)
+		return -r;
+	drain->is_running = true;
+	return 0;
+}
+
+void drain_stop(struct drain *drain)
+{
+	if (!drain->is_running)
+		return;
+	pthread_mutex_lock(&drain->mutex);
+	drain->is_stopping = true;
+	pthread_cond_signal(&drain->wake);
+	pthread_mutex_unlock(&drain->mutex);
+	pthread_join(drain->thread, NULL);
+	drain->is_running = false;
+	drain->is_stopping = false;
+}
+
+/* ---- From other threads ---- */
+
+void drain_notice(struct drain *drain, uint64_t used)
+{
+	enum sleep_state sleep = atomic_load(&drain->sleep);
+
+	if (sleep == AWAKE || (sleep == GATHERING && used <= journal_ring_size(drain->journal) / 8))
+		return;
+	/* Of many appenders one makes the call. */
+	if (atomic_exchange(&drain->sleep, AWAKE) == AWAKE)
+		return;
+	pthread_mutex_lock(&drain->mutex);
+	pthread_cond_signal(&drain->wake);
+	pthread_mutex_unlock(&drain->mutex);
+}
+
+static void kick_locked(struct drain *drain)
+{
+	drain->is_kicked = true;
+	atomic_store(&drain->sleep, AWAKE);
+	pthread_cond_signal(&drain->wake);
+}
+
+void drain_kick(struct drain *drain)
+{
+	pthread_mutex_lock(&drain->mutex);
+	kick_locked(drain);
+	pthread_mutex_unlock(&drain->mutex);
+}
+
+int drain_flush(struct drain *drain, uint64_t seq)
+{
+	int r;
+
+	pthread_mutex_lock(&drain->mutex);
+	while (drain_stored_seq(drain) < seq && !drain->error) {
+		kick_locked(drain);
+		pthread_cond_wait(&drain->progress, &drain->mutex);
+	}
+	r = drain_stored_seq(drain) < seq ? drain->error : 0;
+	pthread_mutex_unlock(&drain->mutex);
+	return r;
+}
+
+uint64_t drain_stored_seq(const struct drain *drain)
+{
+	return atomic_load(&drain->stored_seq);
+}
+
+uint64_t drain_oldest_seq(const struct drain *drain)
+{
+	return atomic_load(&drain->oldest_seq);
+}
+
+void drain_raise_oldest(struct drain *drain, uint64_t seq)
+{
+	uint64_t old = atomic_load(&drain->oldest_seq);
+
+	while (old < seq && !atomic_compare_exchange_weak(&drain->oldest_seq, &old, seq))
+		;
+}
+
+int drain_error(struct drain *drain)
+{
+	int error;
+
+	pthread_mutex_lock(&drain->mutex);
+	error = drain->error;
+	pthread_mutex_unlock(&drain->mutex);
+	return error;
+}
+
+/*
+ * The oldest sample that is not older than the span; when all are, the newest: it has been quiet
+ * since. Under mutex.
+ */
+static struct sample rate_base(const struct drain *drain, int64_t now_ms)
+{
+	struct sample base = drain->samples[drain->newest];
+
+	for (int i = 0; i < SAMPLES; i++) {
+		struct sample sample = drain->samples[i];
+
+		if (sample.at_ms > 0 && now_ms - sample.at_ms <= RATE_MS &&
+		    sample.at_ms < base.at_ms)
+			base = sample;
+	}
+	return base;
+}
+
+double drain_rate(struct drain *drain)
+{
+	int64_t now_ms = monotonic_ms();
+	struct sample base;
+
+	pthread_mutex_lock(&drain->mutex);
+	base = rate_base(drain, now_ms);
+	take_sample(drain);
+	pthread_mutex_unlock(&drain->mutex);
+	if (now_ms <= base.at_ms)
+		return 0;
+	return (journal_next_seq(drain->journal) - base.seq) * 1000.0 / (now_ms - base.at_ms);
+}

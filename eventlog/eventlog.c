@@ -1,0 +1,555 @@
+/*
+ * Event log: the door to the journal and the store.
+ *
+ * Opening: the lock; the store and the journal, either of which makes the other anew when it is
+ * missing, with the same log id; recovery of the journal from where the store ends; draining what
+ * is left. Only then may anybody write.
+ *
+ * Committing makes no system call: the reader's eventfd is written only after it said that it
+ * sleeps, the drain is woken only when it sleeps and there is enough to do.
+ */
+#include "eventlog/eventlog.h"
+
+#include "base/log.h"
+#include "base/scope.h"
+#include "eventlog/cursor.h"
+#include "eventlog/drain.h"
+#include "eventlog/durable.h"
+#include "eventlog/intent.h"
+#include "eventlog/journal.h"
+#include "eventlog/store.h"
+#include "proto/event.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/random.h>
+
+/* Who has a slot. */
+enum slot_use { SLOT_UNUSED, SLOT_WRITER, SLOT_ORPHAN };
+
+struct writer {
+	struct eventlog *log;
+	struct intent *intent;
+	uint64_t request;
+	size_t room; /* set aside by a begin that is neither committed nor rolled back; 0: none */
+	unsigned index;
+};
+
+struct slot {
+	enum slot_use use; /* under the log's mutex */
+	struct writer writer;
+	struct orphan orphan;
+	struct event event; /* the orphan's */
+};
+
+struct eventlog {
+	int lock_fd;      /* owned; its lock dies with the process */
+	int news_fd;      /* owned */
+	char *state_path; /* owned */
+	enum eventlog_durability durability;
+	struct store *store;
+	struct journal *journal;
+	struct durable *durable;
+	struct drain *drain;
+	bool is_started;
+
+	atomic_bool is_armed;           /* the reader wants a write to news_fd */
+	atomic_bool has_failed_to_sync; /* has been said */
+
+	pthread_mutex_t mutex; /* not on the road of a change */
+	struct slot slots[EVENTLOG_WRITERS_MAX];
+};
+
+/* ---- Opening ---- */
+
+static void free_log(struct eventlog *log)
+{
+	drain_destroy(log->drain);
+	durable_destroy(log->durable);
+	store_close(log->store);
+	journal_close(log->journal);
+	free(log->state_path);
+	closep(&log->news_fd);
+	closep(&log->lock_fd);
+	pthread_mutex_destroy(&log->mutex);
+	free(log);
+}
+
+static void free_logp(struct eventlog **log)
+{
+	if (*log)
+		free_log(*log);
+}
+
+static int alloc_log(const struct eventlog_options *options, struct eventlog **out)
+{
+	scoped(free_logp) struct eventlog *log = calloc(1, sizeof(*log));
+
+	if (!log)
+		return -ENOMEM;
+	log->lock_fd = -1;
+	log->news_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	log->durability = options->durability;
+	pthread_mutex_init(&log->mutex, NULL);
+	if (log->news_fd < 0)
+		return -errno;
+	log->state_path = strdup(options->state_path);
+	if (!log->state_path)
+		return -ENOMEM;
+	*out = take(log);
+	return 0;
+}
+
+static int take_lock(int state_fd, int *out_fd)
+{
+	scoped(closep) int fd =
+		openat(state_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0)
+		return -errno;
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return errno == EWOULDBLOCK ? -EBUSY : -errno;
+	*out_fd = take_fd(fd);
+	return 0;
+}
+
+static int make_id(char id[EVENTLOG_ID_SIZE])
+{
+	unsigned char b[16];
+
+	if (getrandom(b, sizeof(b), 0) != sizeof(b))
+		return -errno;
+	/* RFC 4122: version 4, variant 1. */
+	b[6] = (b[6] & 0x0f) | 0x40;
+	b[8] = (b[8] & 0x3f) | 0x80;
+	snprintf(id, EVENTLOG_ID_SIZE,
+		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1],
+		 b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14],
+		 b[15]);
+	return 0;
+}
+
+/* The wanted size of the ring differs: only an empty journal can be replaced. */
+static bool should_replace(const struct journal *journal, size_t size)
+{
+	return size != 0 && journal_is_clean(journal) && journal_is_empty(journal) &&
+	       (journal_ring_size(journal) < size || journal_ring_size(journal) - size >= 65536);
+}
+
+/* Either file knows the log's id when the other is gone. */
+static int open_files(struct eventlog *log, const struct eventlog_options *options,
+		      struct eventlog_found *found)
+{
+	char id[EVENTLOG_ID_SIZE];
+	int r = make_id(id);
+
+	if (r < 0)
+		return r;
+	r = journal_open(options->state_fd, &log->journal);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	r = store_open(log->state_path, log->journal ? journal_log_id(log->journal) : id,
+		       &log->store);
+	if (r < 0)
+		return r;
+	found->is_new = store_is_new(log->store) && !log->journal;
+	if (!log->journal)
+		return journal_create(options->state_fd, store_log_id(log->store),
+				      options->journal_size, &log->journal);
+
+	found->was_unclean = !journal_is_clean(log->journal);
+	if (strcmp(journal_log_id(log->journal), store_log_id(log->store)) != 0)
+		return -EBADMSG;
+	return 0;
+}
+
+/*
+ * With the state of the old journal taken over by the store, a new one of the wanted size starts
+ * empty.
+ */
+static int replace_journal(struct eventlog *log, const struct eventlog_options *options)
+{
+	if (!should_replace(log->journal, options->journal_size))
+		return 0;
+	if (journal_drained_seq(log->journal) > store_last_seq(log->store))
+		return 0;
+	journal_close(log->journal);
+	log->journal = NULL;
+	return journal_create(options->state_fd, store_log_id(log->store), options->journal_size,
+			      &log->journal);
+}
+
+/*
+ * The last event that is, or has been, in the store. When the database is gone, the journal knows
+ * which numbers it had. After a power loss the journal may also say more than the database has
+ * kept; what the ring still holds of that is wanted, so the database decides.
+ */
+static uint64_t last_stored(const struct eventlog *log)
+{
+	uint64_t stored = store_last_seq(log->store);
+	uint64_t drained = journal_drained_seq(log->journal);
+	bool knows_better = store_is_new(log->store) || journal_is_clean(log->journal);
+
+	return knows_better && drained > stored ? drained : stored;
+}
+
+static void collect_orphans(struct eventlog *log)
+{
+	for (unsigned i = 0; i < EVENTLOG_WRITERS_MAX; i++) {
+		struct slot *slot = &log->slots[i];
+		struct intent *intent = journal_intent(log->journal, i);
+
+		if (intent_read(intent, &slot->event, &slot->orphan))
+			slot->use = SLOT_ORPHAN;
+		else
+			intent_clear(intent);
+	}
+}
+
+static int recover(struct eventlog *log, int state_fd, struct eventlog_found *found)
+{
+	uint64_t stored = last_stored(log);
+	uint64_t appended = journal_last_seq(log->journal);
+	int64_t stored_ns;
+	int r = store_last_time(log->store, &stored_ns);
+
+	if (r < 0)
+		return r;
+	r = journal_recover(log->journal, stored, stored_ns);
+	if (r < 0)
+		return r;
+	found->recovered = journal_next_seq(log->journal) - 1 - stored;
+	if (appended >= journal_next_seq(log->journal))
+		log_warning("the log ends at %llu: the last %llu events had not reached the disk "
+			    "when the power failed",
+			    (unsigned long long)journal_next_seq(log->journal) - 1,
+			    (unsigned long long)(appended - journal_next_seq(log->journal) + 1));
+	collect_orphans(log);
+	r = durable_create(log->journal, log->store, state_fd, stored, &log->durable);
+	if (r < 0)
+		return r;
+	r = drain_create(log->journal, log->store, log->durable, stored, &log->drain);
+	if (r < 0)
+		return r;
+	r = drain_run(log->drain);
+	/* A full disk or a busy database can wait: the events are safe where they are. */
+	return r == -ENOSPC || r == -EBUSY ? 0 : r;
+}
+
+int eventlog_open(const struct eventlog_options *options, struct eventlog **out,
+		  struct eventlog_found *out_found)
+{
+	scoped(free_logp) struct eventlog *log = NULL;
+	struct eventlog_found found = { 0 };
+	int r;
+
+	r = alloc_log(options, &log);
+	if (r < 0)
+		return r;
+	r = take_lock(options->state_fd, &log->lock_fd);
+	if (r < 0)
+		return r;
+	r = open_files(log, options, &found);
+	if (r < 0)
+		return r;
+	r = replace_journal(log, options);
+	if (r < 0)
+		return r;
+	r = recover(log, options->state_fd, &found);
+	if (r < 0)
+		return r;
+	*out = take(log);
+	*out_found = found;
+	return 0;
+}
+
+int eventlog_start(struct eventlog *log)
+{
+	int r = drain_start(log->drain);
+
+	if (r == 0)
+		log->is_started = true;
+	return r;
+}
+
+/*
+ * The journal's header is believed by the next open, after a reboot, too; so the store must not
+ * lose what it says is there.
+ */
+static int finish_files(struct eventlog *log)
+{
+	int drained = drain_run(log->drain);
+	int r = store_sync(log->store);
+
+	store_close(log->store);
+	log->store = NULL;
+	if (r == 0)
+		r = journal_mark_clean(log->journal);
+	return r < 0 ? r : drained;
+}
+
+void eventlog_close(struct eventlog *log)
+{
+	int r;
+
+	if (!log)
+		return;
+	drain_stop(log->drain);
+	r = finish_files(log);
+	if (r < 0)
+		log_error("the log was not closed cleanly: %s", strerror(-r));
+	free_log(log);
+}
+
+/* ---- Writing ---- */
+
+static int claim_slot(struct eventlog *log, unsigned *out_index)
+{
+	int r = -EAGAIN;
+
+	pthread_mutex_lock(&log->mutex);
+	for (unsigned i = 0; i < EVENTLOG_WRITERS_MAX && r < 0; i++) {
+		if (log->slots[i].use == SLOT_UNUSED) {
+			log->slots[i].use = SLOT_WRITER;
+			*out_index = i;
+			r = 0;
+		}
+	}
+	pthread_mutex_unlock(&log->mutex);
+	return r;
+}
+
+static void free_slot(struct eventlog *log, unsigned index)
+{
+	pthread_mutex_lock(&log->mutex);
+	intent_clear(journal_intent(log->journal, index));
+	log->slots[index].use = SLOT_UNUSED;
+	pthread_mutex_unlock(&log->mutex);
+}
+
+int writer_open(struct eventlog *log, struct writer **out)
+{
+	unsigned index;
+	int r = claim_slot(log, &index);
+
+	if (r < 0)
+		return r;
+	log->slots[index].writer = (struct writer){
+		.log = log,
+		.intent = journal_intent(log->journal, index),
+		.index = index,
+	};
+	*out = &log->slots[index].writer;
+	return 0;
+}
+
+void writer_close(struct writer *writer)
+{
+	if (!writer)
+		return;
+	if (writer->room)
+		writer_rollback(writer);
+	free_slot(writer->log, writer->index);
+}
+
+static int reserve(struct eventlog *log, size_t room)
+{
+	int r = journal_reserve(log->journal, room);
+
+	if (r != JOURNAL_FULL)
+		return r;
+	drain_kick(log->drain);
+	return journal_reserve_wait(log->journal, room);
+}
+
+int writer_begin(struct writer *writer, uint64_t request, const struct event *event)
+{
+	size_t room = journal_room_for(event);
+	int r;
+
+	if (writer->room)
+		writer_rollback(writer);
+	r = reserve(writer->log, room);
+	if (r < 0)
+		return r;
+	writer->room = room;
+	intent_begin(writer->intent, request, event);
+	return 0;
+}
+
+static void tell_reader(struct eventlog *log)
+{
+	uint64_t one = 1;
+
+	if (!atomic_load(&log->is_armed) || !atomic_exchange(&log->is_armed, false))
+		return;
+	/* It fails only when the counter is full, and then it is readable. */
+	if (write(log->news_fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+/* The event is in the log, whatever the disk says: who runs the program is told, once. */
+static void sync_always(struct eventlog *log, uint64_t seq)
+{
+	int r = durable_sync(log->durable, seq);
+
+	if (r < 0 && !atomic_exchange(&log->has_failed_to_sync, true))
+		log_error("cannot bring the log to stable storage: %s", strerror(-r));
+}
+
+static void append(struct eventlog *log, size_t room, struct intent *intent, struct event *event)
+{
+	uint64_t used = journal_append(log->journal, room, intent, event);
+
+	drain_notice(log->drain, used);
+	tell_reader(log);
+	if (log->durability == EVENTLOG_ALWAYS)
+		sync_always(log, event->seq);
+}
+
+void writer_commit(struct writer *writer, struct event *event)
+{
+	size_t room = writer->room;
+
+	assert(room > 0);
+	writer->room = 0;
+	append(writer->log, room, writer->intent, event);
+}
+
+void writer_rollback(struct writer *writer)
+{
+	size_t room = writer->room;
+
+	assert(room > 0);
+	writer->room = 0;
+	intent_rollback(writer->intent);
+	journal_unreserve(writer->log->journal, room);
+}
+
+void writer_end(struct writer *writer)
+{
+	if (writer->room)
+		writer_rollback(writer);
+	intent_clear(writer->intent);
+}
+
+int writer_append(struct writer *writer, struct event *event)
+{
+	size_t room = journal_room_for(event);
+	int r = reserve(writer->log, room);
+
+	if (r == 0)
+		append(writer->log, room, NULL, event);
+	return r;
+}
+
+/* ---- What a dead worker left ---- */
+
+struct orphan *eventlog_next_orphan(struct eventlog *log, unsigned *position)
+{
+	struct orphan *found = NULL;
+
+	pthread_mutex_lock(&log->mutex);
+	while (!found && *position < EVENTLOG_WRITERS_MAX) {
+		struct slot *slot = &log->slots[(*position)++];
+
+		if (slot->use == SLOT_ORPHAN)
+			found = &slot->orphan;
+	}
+	pthread_mutex_unlock(&log->mutex);
+	return found;
+}
+
+struct orphan *eventlog_find_orphan(struct eventlog *log, uint64_t request)
+{
+	struct orphan *orphan = NULL;
+	unsigned position = 0;
+
+	if (request == 0)
+		return NULL;
+	do {
+		orphan = eventlog_next_orphan(log, &position);
+	} while (orphan && orphan->request != request);
+	return orphan;
+}
+
+void eventlog_resolve(struct eventlog *log, struct orphan *orphan)
+{
+	for (unsigned i = 0; i < EVENTLOG_WRITERS_MAX; i++)
+		if (&log->slots[i].orphan == orphan)
+			free_slot(log, i);
+}
+
+/* ---- Reading ---- */
+
+uint64_t eventlog_next_seq(const struct eventlog *log)
+{
+	return journal_next_seq(log->journal);
+}
+
+uint64_t eventlog_oldest_seq(const struct eventlog *log)
+{
+	return drain_oldest_seq(log->drain);
+}
+
+const char *eventlog_id(const struct eventlog *log)
+{
+	return journal_log_id(log->journal);
+}
+
+int eventlog_cursor_open(struct eventlog *log, uint64_t seq, struct eventlog_cursor **out)
+{
+	return cursor_create(log->journal, log->drain, log->state_path, seq, out);
+}
+
+int eventlog_news_fd(const struct eventlog *log)
+{
+	return log->news_fd;
+}
+
+bool eventlog_arm(struct eventlog *log, uint64_t next_seq)
+{
+	/* Armed first, then looked: a commit in between either is seen here or sees it. */
+	atomic_store(&log->is_armed, true);
+	if (journal_next_seq(log->journal) <= next_seq)
+		return true;
+	atomic_store(&log->is_armed, false);
+	return false;
+}
+
+int eventlog_flush(struct eventlog *log, uint64_t *out_seq)
+{
+	uint64_t seq = journal_next_seq(log->journal) - 1;
+	int r = log->is_started ? drain_flush(log->drain, seq) : drain_run(log->drain);
+
+	if (r == 0)
+		*out_seq = seq;
+	return r;
+}
+
+int eventlog_sync(struct eventlog *log)
+{
+	if (log->durability == EVENTLOG_PROCESS)
+		return 0;
+	return durable_sync(log->durable, journal_next_seq(log->journal) - 1);
+}
+
+void eventlog_stat(struct eventlog *log, struct eventlog_stat *out)
+{
+	*out = (struct eventlog_stat){
+		.oldest_seq = drain_oldest_seq(log->drain),
+		.stored_seq = drain_stored_seq(log->drain),
+		.next_seq = journal_next_seq(log->journal),
+		.journal_size = journal_ring_size(log->journal),
+		.journal_used = journal_used(log->journal),
+		.store_size = store_size(log->store),
+		.events_per_s = drain_rate(log->drain),
+		.error = drain_error(log->drain),
+	};
+}

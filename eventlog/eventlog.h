@@ -1,0 +1,213 @@
+/*
+ * Event log: the door to the journal and the store.
+ *
+ * A change is announced before it is made (writer_begin), committed after (writer_commit),
+ * and forgotten once its caller has been told (writer_end). Committing takes the next
+ * sequence number and makes the event visible to readers; it is a few stores into a mapped
+ * file, no system call but the one that wakes a sleeping reader. The drain thread moves
+ * events to the store (SQLite) behind the scenes; a reader does not notice where an event
+ * comes from.
+ *
+ * Files in the state folder: events.db (SQLite, WAL), journal (mapped), lock. Described in
+ * docs/log-format.md.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct event;
+struct eventlog;
+struct eventlog_cursor;
+struct eventlog_history;
+struct writer;
+
+enum {
+	EVENTLOG_ID_SIZE = 37,         /* a UUID in text, with its NUL */
+	EVENTLOG_WRITERS_MAX = 128,    /* intent slots in the journal: worker threads at a time */
+	EVENTLOG_RECENT_MAX = 1 << 16, /* events a single SQLite transaction holds at the most */
+};
+
+/** What fsync through the mount means for the log. */
+enum eventlog_durability {
+	EVENTLOG_FSYNC,   /* eventlog_sync() brings all events so far to stable storage */
+	EVENTLOG_ALWAYS,  /* every event is on stable storage when writer_commit() returns */
+	EVENTLOG_PROCESS, /* never synced: survives the daemon's death, not the machine's */
+};
+
+struct eventlog_options {
+	int state_fd;           /* borrowed: the state folder, 0700 */
+	const char *state_path; /* borrowed: its path; SQLite wants one */
+	size_t journal_size;    /* bytes of the ring, 1 MiB to 1 GiB; 0: 64 MiB, or less on a small disk */
+	enum eventlog_durability durability;
+};
+
+/** What eventlog_open() found. */
+struct eventlog_found {
+	bool is_new;         /* the log did not exist */
+	bool was_unclean;    /* the last user did not close it */
+	uint64_t recovered;  /* events that the journal held and the store did not */
+};
+
+/**
+ * Open the log of a state folder, creating it.
+ *
+ * Takes the lock, reads the journal, moves what it holds to the store. Intents left BEGUN by
+ * a dead writer stay and are found with eventlog_next_orphan(). Returns 0, or -EBUSY (another daemon has it), -EBADMSG (not
+ * a log, or damaged), -EPROTO (a log of another version), -ENOSPC (no room for the journal), or another negative errno.
+ */
+int eventlog_open(const struct eventlog_options *options, struct eventlog **out, struct eventlog_found *out_found);
+
+/** Start the drain thread. Before it, commits work until the ring is full. Returns 0 or a negative errno. */
+int eventlog_start(struct eventlog *log);
+
+/** Drain everything, mark the log clean, free. All writers and cursors must be closed. NULL is fine. */
+void eventlog_close(struct eventlog *log);
+
+/* ---- Writing: one writer for each thread ---- */
+
+/** What happened to a change when its worker died. */
+enum intent_state {
+	INTENT_FREE = 0,
+	INTENT_BEGUN = 1, /* announced; may have been done, is not logged */
+	INTENT_DONE = 2,  /* logged; its caller may not have been told */
+};
+
+/** Claim an intent slot for the calling thread. Returns 0 or -EAGAIN (all in use). */
+int writer_open(struct eventlog *log, struct writer **out);
+
+/** Give the slot back. NULL is fine. */
+void writer_close(struct writer *writer);
+
+/**
+ * Announce a change: @event as far as it is known. @request is the caller's number for it (the FUSE request's unique
+ * id), or 0. Reserves room for the event, waiting for the drain when the ring is full. Copies @event.
+ * Returns 0 or -ENOSPC: the log cannot grow, and the change must not be made.
+ *
+ * One request may make several changes one after the other: begin, commit, begin, commit, end.
+ */
+int writer_begin(struct writer *writer, uint64_t request, const struct event *event);
+
+/**
+ * The change has been made: log it. Sets event->seq and event->time_ns, and copies the event, which may be longer than
+ * what was announced by EVENT_COMMIT_SLACK bytes. Cannot fail. With EVENTLOG_ALWAYS it returns when the event is on stable storage.
+ */
+void writer_commit(struct writer *writer, struct event *event);
+
+/** The change was not made: give the room back. */
+void writer_rollback(struct writer *writer);
+
+/** The caller has been told: forget the request. Without a begin it does nothing. */
+void writer_end(struct writer *writer);
+
+/** Log an event that needs no announcement (close, mmap, mounted): begin and commit in one. Returns 0 or -ENOSPC. */
+int writer_append(struct writer *writer, struct event *event);
+
+enum { EVENT_COMMIT_SLACK = 64 };
+
+/* ---- What a dead worker left ---- */
+
+/** A request that was under way when its worker died. Valid until eventlog_resolve(). */
+struct orphan {
+	uint64_t request;           /* 0: not a resendable request */
+	enum intent_state state;
+	unsigned steps;             /* events the request had committed; with INTENT_BEGUN one more is in doubt */
+	int64_t announced_ns;       /* CLOCK_REALTIME of the last begin */
+	const struct event *event;  /* the last one announced; strings borrowed */
+};
+
+/** The orphan after *@position (start with 0), or NULL. Any thread, but one at a time. */
+struct orphan *eventlog_next_orphan(struct eventlog *log, unsigned *position);
+
+/** The orphan of a request that the kernel sent again, or NULL. Any thread. */
+struct orphan *eventlog_find_orphan(struct eventlog *log, uint64_t request);
+
+/** The orphan is settled: frees its slot. */
+void eventlog_resolve(struct eventlog *log, struct orphan *orphan);
+
+/* ---- Reading ---- */
+
+/** Sequence number that the next event will get; all below it can be read. */
+uint64_t eventlog_next_seq(const struct eventlog *log);
+
+/** Sequence number of the oldest kept event; next_seq when there is none. */
+uint64_t eventlog_oldest_seq(const struct eventlog *log);
+
+/** The log's UUID, as text. Borrowed for the life of the log. */
+const char *eventlog_id(const struct eventlog *log);
+
+/** Open a cursor that stands before event @seq (1 or more). One thread at a time. Returns 0 or a negative errno. */
+int eventlog_cursor_open(struct eventlog *log, uint64_t seq, struct eventlog_cursor **out);
+
+/** Close it; NULL is fine. */
+void eventlog_cursor_close(struct eventlog_cursor *cursor);
+
+/**
+ * The next event. Returns 1 and fills *@out (strings borrowed until the next call), 0 at the
+ * end of the log, -ENODATA when the next event is older than the oldest kept (seek to
+ * eventlog_oldest_seq()), or another negative errno.
+ */
+int eventlog_cursor_next(struct eventlog_cursor *cursor, struct event *out);
+
+/** Stand before event @seq. */
+void eventlog_cursor_seek(struct eventlog_cursor *cursor, uint64_t seq);
+
+/**
+ * A descriptor that becomes readable when there is news. For one reading thread: it calls eventlog_arm() before it
+ * sleeps, polls the descriptor, reads it (8 bytes) after it woke. Borrowed.
+ */
+int eventlog_news_fd(const struct eventlog *log);
+
+/**
+ * Ask to be woken by the next commit. Returns false, and does not arm, when an event of @next_seq or
+ * above is there already.
+ */
+bool eventlog_arm(struct eventlog *log, uint64_t next_seq);
+
+/** Wait until everything before the call is in the store (SQLite), where other processes see it. Returns the last such seq. */
+int eventlog_flush(struct eventlog *log, uint64_t *out_seq);
+
+/** P4: wait until everything before the call is on stable storage. Does nothing with EVENTLOG_PROCESS. Returns 0 or a negative errno. */
+int eventlog_sync(struct eventlog *log);
+
+struct eventlog_stat {
+	uint64_t oldest_seq;
+	uint64_t next_seq;
+	uint64_t stored_seq;     /* last event in SQLite */
+	uint64_t journal_size;   /* bytes of the ring */
+	uint64_t journal_used;   /* bytes of events that are not in SQLite yet */
+	uint64_t store_size;     /* bytes of events.db and its WAL */
+	double events_per_s;     /* over about the last ten seconds */
+	int error;               /* 0, or the negative errno that keeps the drain from writing */
+};
+
+/** Any thread. */
+void eventlog_stat(struct eventlog *log, struct eventlog_stat *out);
+
+/* ---- History: the log of a state folder, mounted or not, without taking it over ---- */
+
+struct eventlog_filter {
+	uint64_t since_seq;      /* first, inclusive; 0: from the oldest */
+	uint64_t until_seq;      /* last, inclusive; 0: to the newest */
+	int64_t since_ns;        /* CLOCK_REALTIME; 0: none */
+	int64_t until_ns;
+	uint64_t ops;            /* bit 1 << op for each wanted op; 0: all */
+	const char *under;       /* this path and everything below; NULL or "": all. Borrowed during open */
+	int64_t pid;             /* -1: all */
+	const char *comm;        /* NULL: all. Borrowed during open */
+};
+
+/**
+ * Read the events of a state folder that match. Sees the store and what a journal of a dead daemon still holds.
+ * Returns 0, -ENOENT (no log there), -EPROTO (another version), -EBADMSG, or another negative errno.
+ */
+int eventlog_history_open(const char *state_path, const struct eventlog_filter *filter, struct eventlog_history **out);
+void eventlog_history_close(struct eventlog_history *history);
+
+/** The log's UUID. Borrowed for the life of the history. */
+const char *eventlog_history_id(const struct eventlog_history *history);
+
+/** Returns 1 and fills *@out (strings borrowed until the next call), 0 at the end, or a negative errno. */
+int eventlog_history_next(struct eventlog_history *history, struct event *out);

@@ -1,0 +1,942 @@
+/*
+ * Store: the event log in SQLite.
+ *
+ * WAL, so that readers and the writer never wait for each other. synchronous = NORMAL: a
+ * checkpoint syncs the WAL before and the database after, so a power loss cannot damage it; only
+ * transactions that were never synced may be missing.
+ *
+ * A row takes few bytes because small integers do, absent fields are NULL, and paths and names of
+ * programs are interned. The number of the last event is kept in meta in the same transaction, so
+ * that deleting rows never makes a number come back.
+ */
+#include "eventlog/store.h"
+
+#include "base/bytes.h"
+#include "base/scope.h"
+#include "eventlog/eventlog.h"
+#include "eventlog/intern.h"
+#include "proto/event.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+	PATHS_MAX = 1 << 16, /* interned paths kept in memory */
+	COMMS_MAX = 1 << 10,
+	BUSY_MS = 1000, /* how long another process's write lock is waited for */
+	BATCH_ROWS = 256,
+	BATCH_BYTES = 256 << 10,
+};
+
+/* Pages of 4 KiB; the WAL is copied back when it has 16 MiB. */
+static const char writer_pragmas[] = "PRAGMA synchronous = NORMAL;"
+				     "PRAGMA wal_autocheckpoint = 4096;"
+				     "PRAGMA journal_size_limit = 33554432;"
+				     "PRAGMA cache_size = -16384;";
+
+static const char schema_sql[] =
+#include "eventlog/schema.sql.inc"
+	;
+
+struct store {
+	sqlite3 *db;
+	char *path;     /* owned */
+	char *wal_path; /* owned */
+	char log_id[EVENTLOG_ID_SIZE];
+	bool is_new;
+	uint64_t last_seq;
+	struct intern *paths;
+	struct intern *comms;
+
+	sqlite3_stmt *begin;
+	sqlite3_stmt *commit;
+	sqlite3_stmt *set_last;
+	sqlite3_stmt *insert_event;
+	sqlite3_stmt *insert_path;
+	sqlite3_stmt *select_path;
+	sqlite3_stmt *insert_comm;
+	sqlite3_stmt *select_comm;
+	sqlite3_stmt *select_oldest;
+};
+
+struct store_reader {
+	sqlite3 *db;
+	char log_id[EVENTLOG_ID_SIZE];
+	char *under; /* owned; NULL: all */
+	char *comm;  /* owned; NULL: all */
+	sqlite3_stmt *fetch;
+	sqlite3_stmt *at;
+	sqlite3_stmt *last;
+};
+
+/* The columns of events, in the order of insert_event and of fetch. */
+enum column {
+	COLUMN_SEQ,
+	COLUMN_TIME,
+	COLUMN_OP,
+	COLUMN_ORIGIN,
+	COLUMN_UNCERTAIN,
+	COLUMN_PATH,
+	COLUMN_INO,
+	COLUMN_PID,
+	COLUMN_UID,
+	COLUMN_GID,
+	COLUMN_COMM,
+	COLUMN_SIZE,
+	COLUMN_OFFSET,
+	COLUMN_LENGTH,
+	COLUMN_MODE,
+	COLUMN_OWNER,
+	COLUMN_FLAGS,
+	COLUMN_TO,
+	COLUMN_NAME,
+};
+
+#define INSERT_EVENT                                                                               \
+	"INSERT OR IGNORE INTO events (seq, time, op, origin, uncertain, path_id, ino, pid, uid, " \
+	"gid, "                                                                                    \
+	"comm_id, size, offset, length, mode, owner, flags, to_id, name) "                         \
+	"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+#define FETCH_EVENTS                                                                               \
+	"SELECT e.seq, e.time, e.op, e.origin, e.uncertain, p.path, e.ino, e.pid, e.uid, e.gid, "  \
+	"c.comm, "                                                                                 \
+	"e.size, e.offset, e.length, e.mode, e.owner, e.flags, t.path, e.name FROM events AS e "   \
+	"LEFT JOIN path AS p ON p.id = e.path_id LEFT JOIN path AS t ON t.id = e.to_id "           \
+	"LEFT JOIN comm AS c ON c.id = e.comm_id WHERE e.seq BETWEEN ?1 AND ?2"
+
+/*
+ * coalesce() keeps SQLite from turning the joins round: it would begin with the paths, and sort.
+ * A path below X is between X/ and X0, the character after the slash.
+ */
+#define IS_UNDER(path)                                                                             \
+	"coalesce(" path ", x'') = ?5 OR (coalesce(" path ", x'') >= ?6 AND coalesce(" path        \
+	", x'') < ?7)"
+
+static int errno_from_sqlite(sqlite3 *db, int code)
+{
+	int system = db ? sqlite3_system_errno(db) : 0;
+
+	switch (code & 0xff) {
+	case SQLITE_OK:
+	case SQLITE_ROW:
+	case SQLITE_DONE:
+		return 0;
+	case SQLITE_FULL:
+		return -ENOSPC;
+	case SQLITE_BUSY:
+	case SQLITE_LOCKED:
+		return -EBUSY;
+	case SQLITE_NOMEM:
+		return -ENOMEM;
+	case SQLITE_CORRUPT:
+	case SQLITE_NOTADB:
+	case SQLITE_ERROR: /* the tables are not ours */
+		return -EBADMSG;
+	case SQLITE_READONLY:
+		return -EROFS;
+	case SQLITE_PERM:
+	case SQLITE_AUTH:
+		return -EACCES;
+	case SQLITE_CANTOPEN:
+	case SQLITE_IOERR:
+		return system > 0 ? -system : -EIO;
+	default:
+		return -EIO;
+	}
+}
+
+/* Run @statement for its effect. */
+static int run(sqlite3_stmt *statement)
+{
+	int code = sqlite3_step(statement);
+	int r = errno_from_sqlite(sqlite3_db_handle(statement), code);
+
+	sqlite3_reset(statement);
+	return r;
+}
+
+static int exec(sqlite3 *db, const char *sql)
+{
+	return errno_from_sqlite(db, sqlite3_exec(db, sql, NULL, NULL, NULL));
+}
+
+static int prepare(sqlite3 *db, const char *sql, sqlite3_stmt **out)
+{
+	return errno_from_sqlite(
+		db, sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, out, NULL));
+}
+
+static void finalizep(sqlite3_stmt **statement)
+{
+	sqlite3_finalize(*statement);
+}
+
+/* The number that @statement selects; untouched when there is no row. Resets it. */
+static int select_number(sqlite3_stmt *statement, int64_t *out)
+{
+	int code = sqlite3_step(statement);
+	int r = errno_from_sqlite(sqlite3_db_handle(statement), code);
+
+	if (code == SQLITE_ROW)
+		*out = sqlite3_column_int64(statement, 0);
+	sqlite3_reset(statement);
+	return r;
+}
+
+static int query_number(sqlite3 *db, const char *sql, int64_t *out)
+{
+	scoped(finalizep) sqlite3_stmt *statement = NULL;
+	int r = prepare(db, sql, &statement);
+
+	return r < 0 ? r : select_number(statement, out);
+}
+
+static int read_log_id(sqlite3 *db, char log_id[EVENTLOG_ID_SIZE])
+{
+	scoped(finalizep) sqlite3_stmt *statement = NULL;
+	int r = prepare(db, "SELECT value FROM meta WHERE key = 'log_id'", &statement);
+	int code;
+
+	if (r < 0)
+		return r;
+	code = sqlite3_step(statement);
+	if (code == SQLITE_ROW && sqlite3_column_bytes(statement, 0) == EVENTLOG_ID_SIZE - 1) {
+		memcpy(log_id, sqlite3_column_text(statement, 0), EVENTLOG_ID_SIZE);
+		return 0;
+	}
+	r = errno_from_sqlite(db, code);
+	return r < 0 ? r : -EBADMSG;
+}
+
+static int open_db(const char *path, int flags, sqlite3 **out)
+{
+	int r = errno_from_sqlite(NULL,
+				  sqlite3_open_v2(path, out, flags | SQLITE_OPEN_NOMUTEX, NULL));
+
+	if (r < 0)
+		return *out ? errno_from_sqlite(*out, sqlite3_errcode(*out)) : r;
+	sqlite3_busy_timeout(*out, BUSY_MS);
+	return exec(*out, "PRAGMA temp_store = MEMORY");
+}
+
+/* Returns whether it has a schema (0 or 1), or -EPROTO or another negative errno. */
+static int check_version(sqlite3 *db)
+{
+	int64_t version = 0;
+	int64_t tables = 0;
+	int r = query_number(db, "PRAGMA user_version", &version);
+
+	if (r < 0)
+		return r;
+	r = query_number(db, "SELECT count(*) FROM sqlite_schema", &tables);
+	if (r < 0)
+		return r;
+	if (tables == 0)
+		return 0;
+	/* Somebody else's database has version 0 as a rule. */
+	if (version == 0)
+		return -EBADMSG;
+	return version == STORE_VERSION ? 1 : -EPROTO;
+}
+
+/* ---- Writing ---- */
+
+void store_close(struct store *store)
+{
+	if (!store)
+		return;
+	sqlite3_finalize(store->begin);
+	sqlite3_finalize(store->commit);
+	sqlite3_finalize(store->set_last);
+	sqlite3_finalize(store->insert_event);
+	sqlite3_finalize(store->insert_path);
+	sqlite3_finalize(store->select_path);
+	sqlite3_finalize(store->insert_comm);
+	sqlite3_finalize(store->select_comm);
+	sqlite3_finalize(store->select_oldest);
+	sqlite3_close(store->db);
+	intern_destroy(store->paths);
+	intern_destroy(store->comms);
+	free(store->path);
+	free(store->wal_path);
+	free(store);
+}
+
+void store_closep(struct store **store)
+{
+	store_close(*store);
+}
+
+/* SQLite would make it 0644 less the umask; the WAL takes over the mode of the database. */
+static int create_file(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	return 0;
+}
+
+static int write_names(sqlite3 *db, const char *sql, const char *(*name_of)(unsigned),
+		       unsigned first, unsigned end)
+{
+	scoped(finalizep) sqlite3_stmt *statement = NULL;
+	int r = prepare(db, sql, &statement);
+
+	for (unsigned i = first; r == 0 && i < end; i++) {
+		sqlite3_bind_int(statement, 1, i);
+		sqlite3_bind_text(statement, 2, name_of(i), -1, SQLITE_STATIC);
+		r = run(statement);
+	}
+	return r;
+}
+
+static int write_meta(sqlite3 *db, const char *log_id)
+{
+	scoped(finalizep) sqlite3_stmt *statement = NULL;
+	struct timespec now;
+	int r = prepare(db,
+			"INSERT INTO meta VALUES ('log_id', ?1), ('created', ?2), ('last_seq', 0)",
+			&statement);
+
+	if (r < 0)
+		return r;
+	clock_gettime(CLOCK_REALTIME, &now);
+	sqlite3_bind_text(statement, 1, log_id, -1, SQLITE_STATIC);
+	sqlite3_bind_int64(statement, 2, now.tv_sec * 1000000000ll + now.tv_nsec);
+	return run(statement);
+}
+
+static int create_schema(sqlite3 *db, const char *log_id)
+{
+	char version[64];
+	int r = exec(db, "BEGIN IMMEDIATE");
+
+	if (r < 0)
+		return r;
+	r = exec(db, schema_sql);
+	if (r < 0)
+		return r;
+	r = write_meta(db, log_id);
+	if (r < 0)
+		return r;
+	snprintf(version, sizeof(version), "PRAGMA user_version = %d; COMMIT", STORE_VERSION);
+	return exec(db, version);
+}
+
+/* A newer program may know more names. */
+static int update_names(sqlite3 *db)
+{
+	int64_t ops = 0;
+	int64_t origins = 0;
+	int r = query_number(db, "SELECT count(*) FROM op", &ops);
+
+	if (r < 0)
+		return r;
+	r = query_number(db, "SELECT count(*) FROM origin", &origins);
+	if (r < 0)
+		return r;
+	if (ops < EVENT_OP_END - 1)
+		r = write_names(db, "INSERT OR IGNORE INTO op VALUES (?, ?)", event_op_name, 1,
+				EVENT_OP_END);
+	if (r < 0)
+		return r;
+	if (origins < EVENT_ORIGIN_END)
+		r = write_names(db, "INSERT OR IGNORE INTO origin VALUES (?, ?)", event_origin_name,
+				0, EVENT_ORIGIN_END);
+	return r;
+}
+
+/* Ask for WAL; SQLite answers with the mode it has. */
+static int set_wal(sqlite3 *db)
+{
+	scoped(finalizep) sqlite3_stmt *statement = NULL;
+	int r = prepare(db, "PRAGMA journal_mode = WAL", &statement);
+	int code;
+
+	if (r < 0)
+		return r;
+	code = sqlite3_step(statement);
+	if (code != SQLITE_ROW)
+		return errno_from_sqlite(db, code);
+	return strcmp((const char *)sqlite3_column_text(statement, 0), "wal") == 0 ? 0
+										   : -EOPNOTSUPP;
+}
+
+static int open_schema(struct store *store, const char *log_id)
+{
+	int r = check_version(store->db);
+
+	if (r < 0)
+		return r;
+	store->is_new = r == 0;
+	r = set_wal(store->db);
+	if (r < 0)
+		return r;
+	r = exec(store->db, writer_pragmas);
+	if (r < 0)
+		return r;
+	if (store->is_new)
+		r = create_schema(store->db, log_id);
+	if (r < 0)
+		return r;
+	r = update_names(store->db);
+	if (r < 0)
+		return r;
+	return read_log_id(store->db, store->log_id);
+}
+
+static int prepare_writer(struct store *store)
+{
+	const struct {
+		const char *sql;
+		sqlite3_stmt **out;
+	} statements[] = {
+		{ "BEGIN IMMEDIATE", &store->begin },
+		{ "COMMIT", &store->commit },
+		{ "UPDATE meta SET value = ? WHERE key = 'last_seq'", &store->set_last },
+		{ INSERT_EVENT, &store->insert_event },
+		{ "INSERT OR IGNORE INTO path (path) VALUES (?)", &store->insert_path },
+		{ "SELECT id FROM path WHERE path = ?", &store->select_path },
+		{ "INSERT OR IGNORE INTO comm (comm) VALUES (?)", &store->insert_comm },
+		{ "SELECT id FROM comm WHERE comm = ?", &store->select_comm },
+		{ "SELECT min(seq) FROM events", &store->select_oldest },
+	};
+
+	for (size_t i = 0; i < sizeof(statements) / sizeof(statements[0]); i++) {
+		int r = prepare(store->db, statements[i].sql, statements[i].out);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* A database whose meta was lost or edited still has its rows. */
+static int read_last_seq(struct store *store)
+{
+	int64_t meta = 0;
+	int64_t rows = 0;
+	int r = query_number(store->db, "SELECT value FROM meta WHERE key = 'last_seq'", &meta);
+
+	if (r < 0)
+		return r;
+	r = query_number(store->db, "SELECT max(seq) FROM events", &rows);
+	if (r < 0)
+		return r;
+	store->last_seq = meta > rows ? meta : rows;
+	return 0;
+}
+
+static int open_store(struct store *store, const char *state_path, const char *log_id)
+{
+	int r;
+
+	if (asprintf(&store->path, "%s/events.db", state_path) < 0) {
+		store->path = NULL;
+		return -ENOMEM;
+	}
+	if (asprintf(&store->wal_path, "%s-wal", store->path) < 0) {
+		store->wal_path = NULL;
+		return -ENOMEM;
+	}
+	r = intern_create(PATHS_MAX, &store->paths);
+	if (r < 0)
+		return r;
+	r = intern_create(COMMS_MAX, &store->comms);
+	if (r < 0)
+		return r;
+	r = create_file(store->path);
+	if (r < 0)
+		return r;
+	r = open_db(store->path, SQLITE_OPEN_READWRITE, &store->db);
+	if (r < 0)
+		return r;
+	r = open_schema(store, log_id);
+	if (r < 0)
+		return r;
+	r = prepare_writer(store);
+	if (r < 0)
+		return r;
+	return read_last_seq(store);
+}
+
+int store_open(const char *state_path, const char *log_id, struct store **out)
+{
+	scoped(store_closep) struct store *store = calloc(1, sizeof(*store));
+	int r;
+
+	if (!store)
+		return -ENOMEM;
+	r = open_store(store, state_path, log_id);
+	if (r < 0)
+		return r;
+	*out = take(store);
+	return 0;
+}
+
+bool store_is_new(const struct store *store)
+{
+	return store->is_new;
+}
+
+const char *store_log_id(const struct store *store)
+{
+	return store->log_id;
+}
+
+uint64_t store_last_seq(const struct store *store)
+{
+	return store->last_seq;
+}
+
+int store_last_time(struct store *store, int64_t *out_ns)
+{
+	*out_ns = 0;
+	return query_number(store->db, "SELECT time FROM events ORDER BY seq DESC LIMIT 1", out_ns);
+}
+
+int store_oldest_seq(struct store *store, uint64_t *out_seq)
+{
+	int64_t seq = 0;
+	int r = select_number(store->select_oldest, &seq);
+
+	if (r == 0)
+		*out_seq = seq;
+	return r;
+}
+
+int store_begin(struct store *store)
+{
+	return run(store->begin);
+}
+
+/* The id of some bytes: from memory, a new row, or the row that is there. */
+static int get_id(struct store *store, struct intern *intern, sqlite3_stmt *insert,
+		  sqlite3_stmt *select, const char *data, size_t size, int64_t *out)
+{
+	int r;
+
+	if (!data)
+		data = "";
+	*out = intern_get(intern, data, size);
+	if (*out)
+		return 0;
+	sqlite3_bind_blob(insert, 1, data, size, SQLITE_STATIC);
+	r = run(insert);
+	if (r < 0)
+		return r;
+	if (sqlite3_changes(store->db) > 0) {
+		*out = sqlite3_last_insert_rowid(store->db);
+	} else {
+		sqlite3_bind_blob(select, 1, data, size, SQLITE_STATIC);
+		r = select_number(select, out);
+		if (r < 0)
+			return r;
+	}
+	intern_put(intern, data, size, *out);
+	return 0;
+}
+
+static int bind_path(struct store *store, enum column column, const char *path, size_t length)
+{
+	int64_t id;
+	int r = get_id(store, store->paths, store->insert_path, store->select_path, path, length,
+		       &id);
+
+	if (r == 0)
+		sqlite3_bind_int64(store->insert_event, column + 1, id);
+	return r;
+}
+
+static int bind_who(struct store *store, const struct event *event)
+{
+	int64_t id;
+	int r;
+
+	sqlite3_bind_int64(store->insert_event, COLUMN_PID + 1, event->pid);
+	sqlite3_bind_int64(store->insert_event, COLUMN_UID + 1, event->uid);
+	sqlite3_bind_int64(store->insert_event, COLUMN_GID + 1, event->gid);
+	if (event->comm_length == 0)
+		return 0;
+	r = get_id(store, store->comms, store->insert_comm, store->select_comm, event->comm,
+		   event->comm_length, &id);
+	if (r == 0)
+		sqlite3_bind_int64(store->insert_event, COLUMN_COMM + 1, id);
+	return r;
+}
+
+static void bind_numbers(sqlite3_stmt *insert, const struct event *event)
+{
+	const struct {
+		uint16_t field;
+		uint16_t column;
+		int64_t value;
+	} numbers[] = {
+		{ EVENT_HAS_INO, COLUMN_INO, event->ino },
+		{ EVENT_HAS_SIZE, COLUMN_SIZE, event->size },
+		{ EVENT_HAS_OFFSET, COLUMN_OFFSET, event->offset },
+		{ EVENT_HAS_LENGTH, COLUMN_LENGTH, event->length },
+		{ EVENT_HAS_MODE, COLUMN_MODE, event->mode },
+		{ EVENT_HAS_OWNER, COLUMN_OWNER,
+		  (uint64_t)event->owner_uid << 32 | event->owner_gid },
+		{ EVENT_HAS_FLAGS, COLUMN_FLAGS, event->flags },
+	};
+
+	sqlite3_bind_int64(insert, COLUMN_SEQ + 1, event->seq);
+	sqlite3_bind_int64(insert, COLUMN_TIME + 1, event->time_ns);
+	sqlite3_bind_int64(insert, COLUMN_OP + 1, event->op);
+	sqlite3_bind_int64(insert, COLUMN_ORIGIN + 1, event->origin);
+	sqlite3_bind_int64(insert, COLUMN_UNCERTAIN + 1, !!(event->has & EVENT_UNCERTAIN));
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		if (event->has & numbers[i].field)
+			sqlite3_bind_int64(insert, numbers[i].column + 1, numbers[i].value);
+}
+
+int store_append(struct store *store, const struct event *event)
+{
+	int r;
+
+	/* What is not bound below is NULL. */
+	sqlite3_clear_bindings(store->insert_event);
+	bind_numbers(store->insert_event, event);
+	r = bind_path(store, COLUMN_PATH, event->path, event->path_length);
+	if (r == 0 && event->to_length > 0)
+		r = bind_path(store, COLUMN_TO, event->to, event->to_length);
+	if (r == 0 && event->has & EVENT_HAS_WHO)
+		r = bind_who(store, event);
+	if (r < 0)
+		return r;
+	if (event->name_length > 0)
+		sqlite3_bind_blob(store->insert_event, COLUMN_NAME + 1, event->name,
+				  event->name_length, SQLITE_STATIC);
+	return run(store->insert_event);
+}
+
+int store_commit(struct store *store, uint64_t last_seq)
+{
+	int r;
+
+	sqlite3_bind_int64(store->set_last, 1, last_seq);
+	r = run(store->set_last);
+	if (r < 0)
+		return r;
+	r = run(store->commit);
+	if (r < 0)
+		return r;
+	store->last_seq = last_seq;
+	return 0;
+}
+
+void store_rollback(struct store *store)
+{
+	/* A full disk makes SQLite roll back by itself. */
+	if (!sqlite3_get_autocommit(store->db))
+		exec(store->db, "ROLLBACK");
+	intern_clear(store->paths);
+	intern_clear(store->comms);
+}
+
+int store_sync(const struct store *store)
+{
+	/*
+	 * A descriptor of our own: closing it drops no lock, since SQLite locks the database and
+	 * its -shm, not the WAL.
+	 */
+	scoped(closep) int fd = open(store->wal_path, O_RDWR | O_CLOEXEC);
+
+	/* Without a WAL everything is in the database, and SQLite has synced that. */
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (fdatasync(fd) < 0)
+		return -errno;
+	return 0;
+}
+
+uint64_t store_size(const struct store *store)
+{
+	struct stat db = { 0 };
+	struct stat wal = { 0 };
+
+	if (stat(store->path, &db) < 0)
+		return 0;
+	if (stat(store->wal_path, &wal) < 0)
+		return db.st_size;
+	return db.st_size + wal.st_size;
+}
+
+/* ---- Reading ---- */
+
+void store_reader_close(struct store_reader *reader)
+{
+	if (!reader)
+		return;
+	sqlite3_finalize(reader->fetch);
+	sqlite3_finalize(reader->at);
+	sqlite3_finalize(reader->last);
+	sqlite3_close(reader->db);
+	free(reader->under);
+	free(reader->comm);
+	free(reader);
+}
+
+void store_reader_closep(struct store_reader **reader)
+{
+	store_reader_close(*reader);
+}
+
+/* The range of paths below reader->under ends before the character after the slash. */
+static int bind_under(sqlite3_stmt *fetch, const char *under)
+{
+	char *from = sqlite3_mprintf("%s/", under);
+	char *end = sqlite3_mprintf("%s0", under);
+
+	if (!from || !end) {
+		sqlite3_free(from);
+		sqlite3_free(end);
+		return -ENOMEM;
+	}
+	sqlite3_bind_blob(fetch, 5, under, strlen(under), SQLITE_STATIC);
+	sqlite3_bind_blob(fetch, 6, from, strlen(from), sqlite3_free);
+	sqlite3_bind_blob(fetch, 7, end, strlen(end), sqlite3_free);
+	return 0;
+}
+
+static int prepare_fetch(struct store_reader *reader, const struct eventlog_filter *filter)
+{
+	char sql[2048];
+	int r;
+
+	snprintf(sql, sizeof(sql), "%s%s%s%s%s ORDER BY e.seq", FETCH_EVENTS,
+		 filter && filter->ops ? " AND (?3 >> e.op) & 1" : "",
+		 filter && filter->pid >= 0 ? " AND e.pid = ?4" : "",
+		 reader->comm ? " AND coalesce(c.comm, x'') = ?8" : "",
+		 reader->under
+			 ? " AND (" IS_UNDER("p.path") " OR (e.op IN (?9, ?10) AND (" IS_UNDER(
+				   "t.path") ")))"
+			 : "");
+	r = prepare(reader->db, sql, &reader->fetch);
+	if (r < 0 || !filter)
+		return r;
+	sqlite3_bind_int64(reader->fetch, 3, filter->ops);
+	sqlite3_bind_int64(reader->fetch, 4, filter->pid);
+	if (reader->comm)
+		sqlite3_bind_blob(reader->fetch, 8, reader->comm, strlen(reader->comm),
+				  SQLITE_STATIC);
+	sqlite3_bind_int64(reader->fetch, 9, EVENT_RENAME);
+	sqlite3_bind_int64(reader->fetch, 10, EVENT_LINK);
+	return reader->under ? bind_under(reader->fetch, reader->under) : 0;
+}
+
+static int copy_filter(struct store_reader *reader, const struct eventlog_filter *filter)
+{
+	if (filter && filter->under && filter->under[0]) {
+		reader->under = strdup(filter->under);
+		if (!reader->under)
+			return -ENOMEM;
+	}
+	if (filter && filter->comm) {
+		reader->comm = strdup(filter->comm);
+		if (!reader->comm)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int open_reader(struct store_reader *reader, const char *path,
+		       const struct eventlog_filter *filter)
+{
+	int r = open_db(path, SQLITE_OPEN_READONLY, &reader->db);
+
+	if (r < 0)
+		return r;
+	r = check_version(reader->db);
+	if (r <= 0)
+		return r < 0 ? r : -ENOENT;
+	r = read_log_id(reader->db, reader->log_id);
+	if (r < 0)
+		return r;
+	r = copy_filter(reader, filter);
+	if (r < 0)
+		return r;
+	r = prepare_fetch(reader, filter);
+	if (r < 0)
+		return r;
+	r = prepare(reader->db, "SELECT time, seq FROM events WHERE seq >= ? ORDER BY seq LIMIT 1",
+		    &reader->at);
+	if (r < 0)
+		return r;
+	return prepare(reader->db,
+		       "SELECT max(coalesce((SELECT max(seq) FROM events), 0),"
+		       " coalesce((SELECT value FROM meta WHERE key = 'last_seq'), 0))",
+		       &reader->last);
+}
+
+int store_reader_open(const char *state_path, const struct eventlog_filter *filter,
+		      struct store_reader **out)
+{
+	scoped(store_reader_closep) struct store_reader *reader = calloc(1, sizeof(*reader));
+	scoped(freep) char *path = NULL;
+	int r;
+
+	if (!reader)
+		return -ENOMEM;
+	if (asprintf(&path, "%s/events.db", state_path) < 0) {
+		path = NULL;
+		return -ENOMEM;
+	}
+	if (access(path, F_OK) < 0)
+		return -errno;
+	r = open_reader(reader, path, filter);
+	if (r < 0)
+		return r;
+	*out = take(reader);
+	return 0;
+}
+
+const char *store_reader_log_id(const struct store_reader *reader)
+{
+	return reader->log_id;
+}
+
+int store_reader_last_seq(struct store_reader *reader, uint64_t *out_seq)
+{
+	int64_t seq = 0;
+	int r = select_number(reader->last, &seq);
+
+	if (r == 0)
+		*out_seq = seq;
+	return r;
+}
+
+/*
+ * Time grows with seq, so it is found by halving. Rows may be missing: each probe takes the next
+ * that there is.
+ */
+int store_reader_find_time(struct store_reader *reader, int64_t time_ns, uint64_t *out_seq)
+{
+	uint64_t low = 1;
+	uint64_t high = 0;
+	int r = store_reader_last_seq(reader, &high);
+
+	if (r < 0)
+		return r;
+	high++;
+	while (low < high) {
+		uint64_t middle = low + (high - low) / 2;
+		int64_t time = INT64_MAX;
+
+		sqlite3_bind_int64(reader->at, 1, middle);
+		r = select_number(reader->at, &time);
+		if (r < 0)
+			return r;
+		if (time < time_ns)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	*out_seq = low;
+	return 0;
+}
+
+static void read_string(sqlite3_stmt *row, enum column column, size_t max, const char **out,
+			uint16_t *out_length)
+{
+	size_t size = sqlite3_column_bytes(row, column);
+
+	*out = sqlite3_column_blob(row, column);
+	*out_length = size < max ? size : max;
+}
+
+static bool is_set(sqlite3_stmt *row, enum column column)
+{
+	return sqlite3_column_type(row, column) != SQLITE_NULL;
+}
+
+static void read_numbers(sqlite3_stmt *row, struct event *out)
+{
+	uint64_t owner = sqlite3_column_int64(row, COLUMN_OWNER);
+
+	*out = (struct event){
+		.seq = sqlite3_column_int64(row, COLUMN_SEQ),
+		.time_ns = sqlite3_column_int64(row, COLUMN_TIME),
+		.op = sqlite3_column_int64(row, COLUMN_OP),
+		.origin = sqlite3_column_int64(row, COLUMN_ORIGIN),
+		.offset = sqlite3_column_int64(row, COLUMN_OFFSET),
+		.length = sqlite3_column_int64(row, COLUMN_LENGTH),
+		.size = sqlite3_column_int64(row, COLUMN_SIZE),
+		.ino = sqlite3_column_int64(row, COLUMN_INO),
+		.mode = sqlite3_column_int64(row, COLUMN_MODE),
+		.flags = sqlite3_column_int64(row, COLUMN_FLAGS),
+		.owner_uid = owner >> 32,
+		.owner_gid = owner,
+		.pid = sqlite3_column_int64(row, COLUMN_PID),
+		.uid = sqlite3_column_int64(row, COLUMN_UID),
+		.gid = sqlite3_column_int64(row, COLUMN_GID),
+	};
+	out->has = (is_set(row, COLUMN_OFFSET) ? EVENT_HAS_OFFSET : 0) |
+		   (is_set(row, COLUMN_LENGTH) ? EVENT_HAS_LENGTH : 0) |
+		   (is_set(row, COLUMN_SIZE) ? EVENT_HAS_SIZE : 0) |
+		   (is_set(row, COLUMN_INO) ? EVENT_HAS_INO : 0) |
+		   (is_set(row, COLUMN_MODE) ? EVENT_HAS_MODE : 0) |
+		   (is_set(row, COLUMN_OWNER) ? EVENT_HAS_OWNER : 0) |
+		   (is_set(row, COLUMN_FLAGS) ? EVENT_HAS_FLAGS : 0) |
+		   (is_set(row, COLUMN_PID) ? EVENT_HAS_WHO : 0) |
+		   (sqlite3_column_int64(row, COLUMN_UNCERTAIN) ? EVENT_UNCERTAIN : 0);
+}
+
+/* A row may have been edited by hand: what event_encode() takes for granted is looked at. */
+static int append_row(sqlite3_stmt *row, struct bytes *batch)
+{
+	struct event event;
+	size_t size;
+	int r;
+
+	read_numbers(row, &event);
+	if (event.op == 0 || event.op >= EVENT_OP_END || event.origin >= EVENT_ORIGIN_END)
+		return -EBADMSG;
+	read_string(row, COLUMN_PATH, EVENT_PATH_MAX, &event.path, &event.path_length);
+	read_string(row, COLUMN_TO, EVENT_PATH_MAX, &event.to, &event.to_length);
+	read_string(row, COLUMN_NAME, EVENT_NAME_MAX, &event.name, &event.name_length);
+	read_string(row, COLUMN_COMM, EVENT_COMM_MAX, &event.comm, &event.comm_length);
+	size = event_encoded_size(&event);
+	r = bytes_reserve(batch, size);
+	if (r < 0)
+		return r;
+	event_encode(&event, batch->data + batch->size);
+	batch->size += size;
+	return 0;
+}
+
+int store_reader_fetch(struct store_reader *reader, uint64_t seq, uint64_t until,
+		       struct bytes *out_batch, bool *out_end)
+{
+	int code = SQLITE_ROW;
+	int r = 0;
+
+	bytes_clear(out_batch);
+	sqlite3_bind_int64(reader->fetch, 1, seq);
+	sqlite3_bind_int64(reader->fetch, 2, until < INT64_MAX ? until : INT64_MAX);
+	for (int rows = 0; r == 0 && rows < BATCH_ROWS && out_batch->size < BATCH_BYTES; rows++) {
+		code = sqlite3_step(reader->fetch);
+		if (code != SQLITE_ROW)
+			break;
+		r = append_row(reader->fetch, out_batch);
+	}
+	if (r == 0)
+		r = errno_from_sqlite(reader->db, code);
+	/* An open read would keep the WAL from being reused. */
+	sqlite3_reset(reader->fetch);
+	if (r == 0)
+		*out_end = code == SQLITE_DONE;
+	return r;
+}
