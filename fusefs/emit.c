@@ -1,0 +1,285 @@
+/*
+ * Emit: one struct op a thread, and the five steps.
+ *
+ * Repeated requests: the kernel sends a request that a dead worker had taken again, with the same unique id. The
+ * orphan slots of that id (one, or more when workers died repeatedly) say how many events
+ * it had logged, and whether one more was announced. Steps are counted, because one SETATTR can make several events.
+ */
+#include "fusefs/emit.h"
+
+#include "base/log.h"
+#include "fusefs/kernel.h"
+
+#include <errno.h>
+#include <linux/securebits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* ---- one op a thread ---- */
+
+/*
+ * A umask of its own for this thread, and capabilities that stay when its fsuid changes: a file is then made with its
+ * caller's owner while the daemon's rights go on applying (the kernel has checked the caller's already).
+ */
+static void prepare_thread(struct op *op)
+{
+	op->umask = 0;
+	if (unshare(CLONE_FS) < 0)
+		log_warning("a thread cannot have its own umask (%s)", strerror(errno));
+	umask(0);
+	if (op->fs->is_root && prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP) < 0)
+		log_warning("cannot keep capabilities for callers (%s)", strerror(errno));
+}
+
+struct op *op_of_thread(struct fs *fs)
+{
+	struct op *op = pthread_getspecific(fs->op_key);
+
+	if (op)
+		return op;
+	op = calloc(1, sizeof(*op));
+	if (!op)
+		return NULL;
+	op->fs = fs;
+	who_init(&op->who);
+	if (writer_open(fs->log, &op->writer) < 0 || pthread_setspecific(fs->op_key, op) != 0) {
+		writer_close(op->writer);
+		free(op);
+		return NULL;
+	}
+	prepare_thread(op);
+	pthread_mutex_lock(&fs->lock);
+	op->next = fs->ops;
+	fs->ops = op;
+	pthread_mutex_unlock(&fs->lock);
+	return op;
+}
+
+void op_destroy(struct op *op)
+{
+	writer_close(op->writer);
+	who_finish(&op->who);
+	free(op);
+}
+
+struct op *op_start(fuse_req_t req, unsigned opcode)
+{
+	struct fs *fs = fuse_req_userdata(req);
+	struct op *op = op_of_thread(fs);
+
+	if (!op) {
+		fuse_reply_err(req, ENOMEM);
+		return NULL;
+	}
+	op->req = req;
+	op->context = fuse_req_ctx(req);
+	op->request = op->next_request & ~FUSE_UNIQUE_RESEND;
+	op->is_resent = op->next_request & FUSE_UNIQUE_RESEND;
+	op->next_request = 0;
+	op->step = 0;
+	__atomic_store_n(&op->requests[opcode], op->requests[opcode] + 1, __ATOMIC_RELAXED);
+	return op;
+}
+
+struct op *op_start_own(struct fs *fs)
+{
+	static const struct fuse_ctx nobody;
+	struct op *op = op_of_thread(fs);
+
+	if (!op)
+		return NULL;
+	op->context = &nobody;
+	op->request = 0;
+	op->is_resent = false;
+	op->step = 0;
+	return op;
+}
+
+static void resolve_orphans(struct op *op)
+{
+	struct orphan *orphan;
+
+	while ((orphan = eventlog_find_orphan(op->fs->log, op->request)))
+		eventlog_resolve(op->fs->log, orphan);
+}
+
+void op_end(struct op *op)
+{
+	writer_end(op->writer);
+	if (op->is_resent)
+		resolve_orphans(op);
+	op->req = NULL;
+}
+
+void op_reply_error(struct op *op, int r)
+{
+	fuse_reply_err(op->req, r < 0 ? -r : 0);
+	op_end(op);
+}
+
+/* ---- the event ---- */
+
+static void fill_who(struct op *op)
+{
+	const struct who_slot *who = who_find(&op->who, op->context->pid, op->is_hot);
+
+	op->is_hot = false;
+	op->event.has |= EVENT_HAS_WHO;
+	op->event.pid = who->pid;
+	op->event.comm = who->comm;
+	op->event.comm_length = who->comm_length;
+	op->event.uid = op->context->uid;
+	op->event.gid = op->context->gid;
+}
+
+/* A file without a name (O_TMPFILE, or removed behind the mount) is called by its number. */
+static ssize_t fill_path(struct op *op, uint64_t nodeid, const char *name)
+{
+	ssize_t length = inode_path(op->fs->inodes, nodeid, name, op->path, sizeof(op->path));
+	struct inode_view view;
+
+	if (length != -ESTALE || name || inode_get(op->fs->inodes, nodeid, &view) < 0)
+		return length;
+	return snprintf(op->path, sizeof(op->path), "#%llu", (unsigned long long)view.ino);
+}
+
+static void fill_ino(struct op *op, uint64_t nodeid, const char *name)
+{
+	struct inode_view view;
+	int r = name ? inode_child(op->fs->inodes, nodeid, name, &view) :
+		       inode_get(op->fs->inodes, nodeid, &view);
+
+	if (r == 0) {
+		op->event.has |= EVENT_HAS_INO;
+		op->event.ino = view.ino;
+	}
+}
+
+int emit_prepare(struct op *op, enum event_op what, uint64_t nodeid, const char *name)
+{
+	ssize_t length = fill_path(op, nodeid, name);
+
+	if (length < 0)
+		return length;
+	op->event = (struct event){
+		.op = what,
+		.origin = EVENT_VFS,
+		.path = op->path,
+		.path_length = length,
+	};
+	fill_ino(op, nodeid, name);
+	fill_who(op);
+	return 0;
+}
+
+/* ---- repeated requests ---- */
+
+/* Steps that earlier workers logged for this request; the orphan whose outcome is open, if one is. */
+static unsigned logged_steps(struct op *op, struct orphan **out_open)
+{
+	unsigned position = 0, steps = 0;
+	struct orphan *orphan;
+
+	*out_open = NULL;
+	while ((orphan = eventlog_next_orphan(op->fs->log, &position))) {
+		if (orphan->request != op->request)
+			continue;
+		steps += orphan->steps;
+		if (orphan->state == INTENT_BEGUN)
+			*out_open = orphan;
+	}
+	return steps;
+}
+
+static int recall(struct op *op)
+{
+	struct orphan *open;
+	unsigned steps = logged_steps(op, &open);
+
+	if (op->step < steps)
+		return EMIT_LOGGED;
+	return op->step == steps && open ? EMIT_MAYBE : EMIT_GO;
+}
+
+int64_t emit_announced_ns(struct op *op)
+{
+	struct orphan *open;
+
+	logged_steps(op, &open);
+	return open ? open->announced_ns : 0;
+}
+
+const struct event *emit_announced(struct op *op)
+{
+	struct orphan *open;
+
+	logged_steps(op, &open);
+	return open ? open->event : NULL;
+}
+
+/* ---- announce, commit ---- */
+
+int emit_begin(struct op *op)
+{
+	int emit = op->is_resent ? recall(op) : EMIT_GO;
+	int r;
+
+	if (emit == EMIT_LOGGED) {
+		op->step++;
+		return EMIT_LOGGED;
+	}
+	r = writer_begin(op->writer, op->request, &op->event);
+	return r < 0 ? r : emit;
+}
+
+void emit_commit(struct op *op)
+{
+	op->step++;
+	writer_commit(op->writer, &op->event);
+}
+
+void emit_rollback(struct op *op)
+{
+	writer_rollback(op->writer);
+}
+
+int emit_finish(struct op *op, int emit, int r)
+{
+	if (emit == EMIT_LOGGED)
+		return r;
+	if (r < 0)
+		emit_rollback(op);
+	else
+		emit_commit(op);
+	return r;
+}
+
+/* ---- acting as the caller ---- */
+
+/* The C library's functions would change all threads; these change the calling one. */
+static void set_fs_ids(uid_t uid, gid_t gid)
+{
+	syscall(SYS_setfsgid, gid);
+	syscall(SYS_setfsuid, uid);
+}
+
+void op_become_caller(struct op *op)
+{
+	if (op->umask != op->context->umask) {
+		op->umask = op->context->umask;
+		umask(op->umask);
+	}
+	if (op->fs->is_root && (op->context->uid != 0 || op->context->gid != 0))
+		set_fs_ids(op->context->uid, op->context->gid);
+}
+
+void op_become_daemon(struct op *op)
+{
+	if (op->fs->is_root && (op->context->uid != 0 || op->context->gid != 0))
+		set_fs_ids(0, 0);
+}

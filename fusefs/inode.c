@@ -1,0 +1,738 @@
+/*
+ * Inode: slots in shared memory, indexes in private memory.
+ *
+ * Truth is in the slots (tables.h): inodes, and names that say "parent, bytes -> inode". Everything else is an index that
+ * is made again when a worker takes over:
+ *
+ *     by_key     (dev, ino)        -> inode     chained through inode_next
+ *     by_name    (parent, bytes)   -> name      chained through name_next
+ *     first_name inode             -> its names, most recently looked up first, through name_sibling
+ *     children   inode             -> how many name slots have it as parent
+ *
+ * An inode slot is freed when the kernel holds no lookups and no name has it as parent;
+ * then its names go, which may free their parents in turn.
+ *
+ * A name that is removed leaves by_name at once. If it was the inode's last, its slot stays (NAME_GONE) as the
+ * path of a file that is still open.
+ */
+#include "fusefs/inode.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+enum {
+	INODE_GONE = 1, /* inode_slot.flags: another inode has its number now */
+	NAME_GONE = 1,  /* name_slot.flags */
+	BUCKETS_MIN = 1 << 12,
+	EPOCHS = 256,
+	DEPTH_MAX = 1 << 15, /* directories above one another; a longer chain is a loop made by a damaged table */
+};
+
+struct index {
+	uint32_t *buckets;
+	uint32_t *next; /* by slot; reserved for the whole pool, touched as it fills */
+	uint32_t count; /* of buckets, a power of two */
+	uint32_t used;
+};
+
+struct inodes {
+	pthread_mutex_t lock; /* guards everything below, and the pools of inodes and names */
+	struct pool *inodes;
+	struct pool *names;
+	struct pool *long_names;
+	struct index by_key;
+	struct index by_name;
+	uint32_t *first_name;   /* by inode */
+	uint32_t *children;     /* by inode */
+	uint32_t *name_sibling; /* by name */
+	uint32_t epochs[EPOCHS]; /* by directory, several to one */
+};
+
+static struct inode_slot *inode_at(struct inodes *inodes, uint32_t index)
+{
+	return pool_at(inodes->inodes, index);
+}
+
+static struct name_slot *name_at(struct inodes *inodes, uint32_t index)
+{
+	return pool_at(inodes->names, index);
+}
+
+static const char *name_bytes(struct inodes *inodes, const struct name_slot *name)
+{
+	if (!name->is_long)
+		return name->bytes;
+	return ((struct long_name_slot *)pool_at(inodes->long_names, name->at))->bytes;
+}
+
+/* The root's nodeid is fixed by the kernel; all others carry their generation. */
+static uint32_t find(struct inodes *inodes, uint64_t nodeid)
+{
+	return nodeid == INODE_ROOT ? 1 : pool_find(inodes->inodes, nodeid);
+}
+
+static uint64_t nodeid_of(struct inodes *inodes, uint32_t index)
+{
+	return index == 1 ? INODE_ROOT : pool_handle(index, pool_generation(inodes->inodes, index));
+}
+
+/* ---- indexes ---- */
+
+static void *reserve(size_t count)
+{
+	void *map = mmap(NULL, count * sizeof(uint32_t), PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return map == MAP_FAILED ? NULL : map;
+}
+
+static void unreserve(uint32_t *map, size_t count)
+{
+	if (map)
+		munmap(map, count * sizeof(uint32_t));
+}
+
+static int index_init(struct index *index, uint32_t slots)
+{
+	index->count = BUCKETS_MIN;
+	index->buckets = calloc(index->count, sizeof(uint32_t));
+	index->next = reserve(slots);
+	return index->buckets && index->next ? 0 : -ENOMEM;
+}
+
+static uint64_t hash_key(uint64_t dev, uint64_t ino)
+{
+	uint64_t key[2] = { dev, ino };
+
+	return XXH3_64bits(key, sizeof(key));
+}
+
+static uint64_t hash_name(uint64_t parent, const char *bytes, size_t length)
+{
+	return XXH3_64bits_withSeed(bytes, length, parent);
+}
+
+typedef uint64_t (*hash_fn)(struct inodes *inodes, uint32_t slot);
+
+static uint64_t hash_of_inode(struct inodes *inodes, uint32_t slot)
+{
+	return hash_key(inode_at(inodes, slot)->dev, inode_at(inodes, slot)->ino);
+}
+
+static uint64_t hash_of_name(struct inodes *inodes, uint32_t slot)
+{
+	const struct name_slot *name = name_at(inodes, slot);
+
+	return hash_name(name->parent, name_bytes(inodes, name), name->length);
+}
+
+/* Without memory for more buckets the chains just grow longer. */
+static void index_grow(struct inodes *inodes, struct index *index, hash_fn hash)
+{
+	uint32_t count = index->count * 2;
+	uint32_t *buckets = calloc(count, sizeof(uint32_t));
+
+	if (!buckets)
+		return;
+	for (uint32_t i = 0; i < index->count; i++) {
+		for (uint32_t slot = index->buckets[i], next; slot; slot = next) {
+			uint32_t *bucket = &buckets[hash(inodes, slot) & (count - 1)];
+
+			next = index->next[slot];
+			index->next[slot] = *bucket;
+			*bucket = slot;
+		}
+	}
+	free(index->buckets);
+	index->buckets = buckets;
+	index->count = count;
+}
+
+static void index_add(struct inodes *inodes, struct index *index, hash_fn hash, uint32_t slot)
+{
+	uint32_t *bucket;
+
+	if (index->used >= index->count)
+		index_grow(inodes, index, hash);
+	bucket = &index->buckets[hash(inodes, slot) & (index->count - 1)];
+	index->next[slot] = *bucket;
+	*bucket = slot;
+	index->used++;
+}
+
+static void index_remove(struct inodes *inodes, struct index *index, hash_fn hash, uint32_t slot)
+{
+	uint32_t *link = &index->buckets[hash(inodes, slot) & (index->count - 1)];
+
+	for (; *link; link = &index->next[*link]) {
+		if (*link == slot) {
+			*link = index->next[slot];
+			index->used--;
+			return;
+		}
+	}
+}
+
+static uint32_t find_key(struct inodes *inodes, uint64_t dev, uint64_t ino)
+{
+	uint32_t slot = inodes->by_key.buckets[hash_key(dev, ino) & (inodes->by_key.count - 1)];
+
+	while (slot && (inode_at(inodes, slot)->ino != ino || inode_at(inodes, slot)->dev != dev))
+		slot = inodes->by_key.next[slot];
+	return slot;
+}
+
+static uint32_t find_name(struct inodes *inodes, uint64_t parent, const char *bytes, size_t length)
+{
+	struct index *index = &inodes->by_name;
+	uint32_t slot = index->buckets[hash_name(parent, bytes, length) & (index->count - 1)];
+
+	for (; slot; slot = index->next[slot]) {
+		const struct name_slot *name = name_at(inodes, slot);
+
+		if (name->parent == parent && name->length == length &&
+		    memcmp(name_bytes(inodes, name), bytes, length) == 0)
+			break;
+	}
+	return slot;
+}
+
+/* ---- names ---- */
+
+static void maybe_free_inode(struct inodes *inodes, uint32_t index);
+
+static void unlink_sibling(struct inodes *inodes, uint32_t inode, uint32_t slot)
+{
+	uint32_t *link = &inodes->first_name[inode];
+
+	while (*link && *link != slot)
+		link = &inodes->name_sibling[*link];
+	if (*link)
+		*link = inodes->name_sibling[slot];
+}
+
+static void link_sibling_first(struct inodes *inodes, uint32_t inode, uint32_t slot)
+{
+	inodes->name_sibling[slot] = inodes->first_name[inode];
+	inodes->first_name[inode] = slot;
+}
+
+/* Gives the slot back; the inode's list must be rid of it already. */
+static void free_name(struct inodes *inodes, uint32_t slot)
+{
+	struct name_slot *name = name_at(inodes, slot);
+	uint32_t parent = find(inodes, name->parent);
+
+	if (!(name->flags & NAME_GONE))
+		index_remove(inodes, &inodes->by_name, hash_of_name, slot);
+	if (name->is_long)
+		pool_give(inodes->long_names, name->at);
+	pool_give(inodes->names, slot);
+	if (parent) {
+		inodes->children[parent]--;
+		maybe_free_inode(inodes, parent);
+	}
+}
+
+static void drop_gone_names(struct inodes *inodes, uint32_t inode)
+{
+	for (uint32_t slot = inodes->first_name[inode], next; slot; slot = next) {
+		next = inodes->name_sibling[slot];
+		if (name_at(inodes, slot)->flags & NAME_GONE) {
+			unlink_sibling(inodes, inode, slot);
+			free_name(inodes, slot);
+		}
+	}
+}
+
+/* The name no longer leads to the inode. Its last name is kept as "gone". */
+static void remove_name(struct inodes *inodes, uint32_t slot)
+{
+	struct name_slot *name = name_at(inodes, slot);
+	uint32_t inode = find(inodes, name->inode);
+
+	if (inode && inodes->first_name[inode] == slot && !inodes->name_sibling[slot]) {
+		index_remove(inodes, &inodes->by_name, hash_of_name, slot);
+		name->flags |= NAME_GONE;
+		return;
+	}
+	if (inode)
+		unlink_sibling(inodes, inode, slot);
+	free_name(inodes, slot);
+}
+
+static int fill_name(struct inodes *inodes, struct name_slot *name, const char *bytes, size_t length)
+{
+	char *to = name->bytes;
+
+	name->length = length;
+	if (length > TABLES_NAME_INLINE) {
+		uint32_t at = pool_take(inodes->long_names);
+
+		if (!at)
+			return -ENOMEM;
+		to = ((struct long_name_slot *)pool_at(inodes->long_names, at))->bytes;
+		pool_publish(inodes->long_names, at);
+		name->is_long = 1;
+		name->at = at;
+	}
+	memcpy(to, bytes, length);
+	return 0;
+}
+
+/* (parent, bytes) leads to inode from now on, and is its most recent name. */
+static int add_name(struct inodes *inodes, uint32_t parent, const char *bytes, uint32_t inode)
+{
+	uint64_t parent_id = nodeid_of(inodes, parent);
+	uint64_t inode_id = nodeid_of(inodes, inode);
+	size_t length = strnlen(bytes, TABLES_NAME_MAX);
+	uint32_t slot = find_name(inodes, parent_id, bytes, length);
+
+	if (slot && name_at(inodes, slot)->inode == inode_id) {
+		if (inodes->first_name[inode] != slot) {
+			unlink_sibling(inodes, inode, slot);
+			link_sibling_first(inodes, inode, slot);
+		}
+		return 0;
+	}
+	if (slot)
+		remove_name(inodes, slot);
+	slot = pool_take(inodes->names);
+	if (!slot)
+		return -ENOMEM;
+	name_at(inodes, slot)->parent = parent_id;
+	name_at(inodes, slot)->inode = inode_id;
+	if (fill_name(inodes, name_at(inodes, slot), bytes, length) < 0) {
+		pool_give(inodes->names, slot);
+		return -ENOMEM;
+	}
+	pool_publish(inodes->names, slot);
+	index_add(inodes, &inodes->by_name, hash_of_name, slot);
+	link_sibling_first(inodes, inode, slot);
+	inodes->children[parent]++;
+	drop_gone_names(inodes, inode);
+	return 0;
+}
+
+/* ---- inodes ---- */
+
+static void maybe_free_inode(struct inodes *inodes, uint32_t index)
+{
+	struct inode_slot *slot = inode_at(inodes, index);
+
+	if (index == 1 || slot->lookups > 0 || inodes->children[index] > 0 ||
+	    pool_generation(inodes->inodes, index) == 0)
+		return;
+	if (!(slot->flags & INODE_GONE))
+		index_remove(inodes, &inodes->by_key, hash_of_inode, index);
+	/* Free the slot before its names: they come back here for their parents. */
+	pool_give(inodes->inodes, index);
+	while (inodes->first_name[index]) {
+		uint32_t name = inodes->first_name[index];
+
+		inodes->first_name[index] = inodes->name_sibling[name];
+		free_name(inodes, name);
+	}
+}
+
+static bool is_same_handle(const struct inode_slot *slot, const struct inode_handle *handle)
+{
+	if (!slot->handle_size || !handle->size)
+		return true;
+	return slot->handle_size == handle->size && slot->handle_type == handle->type &&
+	       memcmp(slot->handle, handle->bytes, handle->size) == 0;
+}
+
+static uint32_t new_inode(struct inodes *inodes, const struct stat *attributes,
+			  const struct inode_handle *handle)
+{
+	uint32_t index = pool_take(inodes->inodes);
+	struct inode_slot *slot;
+
+	if (!index)
+		return 0;
+	slot = inode_at(inodes, index);
+	slot->dev = attributes->st_dev;
+	slot->ino = attributes->st_ino;
+	slot->type = attributes->st_mode >> 12;
+	slot->handle_type = handle->type;
+	slot->handle_size = handle->size;
+	memcpy(slot->handle, handle->bytes, handle->size);
+	inodes->first_name[index] = 0;
+	inodes->children[index] = 0;
+	pool_publish(inodes->inodes, index);
+	index_add(inodes, &inodes->by_key, hash_of_inode, index);
+	return index;
+}
+
+/* An inode whose number is in use again, for another file: it is no longer found by its number. */
+static void retire(struct inodes *inodes, uint32_t index)
+{
+	index_remove(inodes, &inodes->by_key, hash_of_inode, index);
+	inode_at(inodes, index)->flags |= INODE_GONE;
+}
+
+static uint32_t learn(struct inodes *inodes, const struct stat *attributes,
+		      const struct inode_handle *handle)
+{
+	uint32_t index = find_key(inodes, attributes->st_dev, attributes->st_ino);
+
+	if (index && (!is_same_handle(inode_at(inodes, index), handle) ||
+		      inode_at(inodes, index)->type != attributes->st_mode >> 12)) {
+		retire(inodes, index);
+		index = 0;
+	}
+	return index ? index : new_inode(inodes, attributes, handle);
+}
+
+static uint32_t *epoch_of(struct inodes *inodes, uint64_t parent)
+{
+	return &inodes->epochs[(uint32_t)parent % EPOCHS];
+}
+
+uint32_t inode_epoch(struct inodes *inodes, uint64_t parent)
+{
+	uint32_t epoch;
+
+	pthread_mutex_lock(&inodes->lock);
+	epoch = *epoch_of(inodes, parent);
+	pthread_mutex_unlock(&inodes->lock);
+	return epoch;
+}
+
+static int learn_as(struct inodes *inodes, uint64_t parent, const char *name,
+		    const struct stat *attributes, const struct inode_handle *handle, uint64_t *out)
+{
+	uint32_t parent_index = parent ? find(inodes, parent) : 0;
+	uint32_t index = learn(inodes, attributes, handle);
+
+	if (!index)
+		return -ENOMEM;
+	/* Counted first: replacing a name may free inodes that nobody holds. */
+	inode_at(inodes, index)->lookups++;
+	if (parent_index && add_name(inodes, parent_index, name, index) < 0) {
+		inode_at(inodes, index)->lookups--;
+		maybe_free_inode(inodes, index);
+		return -ENOMEM;
+	}
+	*out = nodeid_of(inodes, index);
+	return 0;
+}
+
+int inode_learn(struct inodes *inodes, uint64_t parent, const char *name,
+		const struct stat *attributes, const struct inode_handle *handle, const uint32_t *epoch,
+		uint64_t *out)
+{
+	int r = -EAGAIN;
+
+	pthread_mutex_lock(&inodes->lock);
+	if (!epoch)
+		++*epoch_of(inodes, parent);
+	if (!epoch || *epoch == *epoch_of(inodes, parent))
+		r = learn_as(inodes, parent, name, attributes, handle, out);
+	pthread_mutex_unlock(&inodes->lock);
+	return r;
+}
+
+void inode_forget(struct inodes *inodes, uint64_t nodeid, uint64_t count)
+{
+	uint32_t index;
+
+	pthread_mutex_lock(&inodes->lock);
+	index = find(inodes, nodeid);
+	if (index && index != 1) {
+		struct inode_slot *slot = inode_at(inodes, index);
+
+		slot->lookups -= count < slot->lookups ? count : slot->lookups;
+		maybe_free_inode(inodes, index);
+	}
+	pthread_mutex_unlock(&inodes->lock);
+}
+
+static void fill_view(struct inodes *inodes, uint32_t index, struct inode_view *view)
+{
+	const struct inode_slot *slot = inode_at(inodes, index);
+	uint32_t name_index = inodes->first_name[index];
+
+	view->nodeid = nodeid_of(inodes, index);
+	view->dev = slot->dev;
+	view->ino = slot->ino;
+	view->type = (mode_t)slot->type << 12;
+	view->handle.type = slot->handle_type;
+	view->handle.size = slot->handle_size;
+	memcpy(view->handle.bytes, slot->handle, slot->handle_size);
+	view->is_gone = slot->flags & INODE_GONE;
+	view->parent = 0;
+	view->name[0] = '\0';
+	if (name_index) {
+		const struct name_slot *name = name_at(inodes, name_index);
+
+		view->is_gone = view->is_gone || name->flags & NAME_GONE;
+		view->parent = name->parent;
+		memcpy(view->name, name_bytes(inodes, name), name->length);
+		view->name[name->length] = '\0';
+	}
+}
+
+int inode_get(struct inodes *inodes, uint64_t nodeid, struct inode_view *out)
+{
+	uint32_t index;
+
+	pthread_mutex_lock(&inodes->lock);
+	index = find(inodes, nodeid);
+	if (index)
+		fill_view(inodes, index, out);
+	pthread_mutex_unlock(&inodes->lock);
+	return index ? 0 : -ESTALE;
+}
+
+int inode_child(struct inodes *inodes, uint64_t parent, const char *name, struct inode_view *out)
+{
+	uint32_t slot, index = 0;
+
+	pthread_mutex_lock(&inodes->lock);
+	slot = find_name(inodes, parent, name, strnlen(name, TABLES_NAME_MAX));
+	if (slot)
+		index = find(inodes, name_at(inodes, slot)->inode);
+	if (index)
+		fill_view(inodes, index, out);
+	pthread_mutex_unlock(&inodes->lock);
+	return index ? 0 : -ENOENT;
+}
+
+/* ---- paths ---- */
+
+/* Prepends to what stands at the end of the buffer. */
+static char *prepend(char *start, char *at, const char *bytes, size_t length, bool slash)
+{
+	if ((size_t)(at - start) < length + slash)
+		return NULL;
+	if (slash)
+		*--at = '/';
+	at -= length;
+	memcpy(at, bytes, length);
+	return at;
+}
+
+static ssize_t path_of(struct inodes *inodes, uint64_t nodeid, const char *name, char *buffer,
+		       size_t size)
+{
+	char *at = buffer + size - 1;
+	uint32_t index = find(inodes, nodeid);
+	size_t length;
+
+	*at = '\0';
+	if (name)
+		at = prepend(buffer, at, name, strlen(name), false);
+	for (int depth = 0; at && index != 1; depth++) {
+		uint32_t slot = index ? inodes->first_name[index] : 0;
+		const struct name_slot *step;
+
+		if (!slot || depth > DEPTH_MAX)
+			return -ESTALE;
+		step = name_at(inodes, slot);
+		at = prepend(buffer, at, name_bytes(inodes, step), step->length, *at != '\0');
+		index = find(inodes, step->parent);
+	}
+	if (!at)
+		return -ENAMETOOLONG;
+	length = buffer + size - 1 - at;
+	memmove(buffer, at, length + 1);
+	return length;
+}
+
+ssize_t inode_path(struct inodes *inodes, uint64_t nodeid, const char *name, char *buffer, size_t size)
+{
+	ssize_t length;
+
+	pthread_mutex_lock(&inodes->lock);
+	length = path_of(inodes, nodeid, name, buffer, size);
+	pthread_mutex_unlock(&inodes->lock);
+	return length;
+}
+
+/* ---- changes ---- */
+
+static uint32_t lookup_name(struct inodes *inodes, uint64_t parent, const char *name)
+{
+	return find_name(inodes, parent, name, strnlen(name, TABLES_NAME_MAX));
+}
+
+void inode_unlinked(struct inodes *inodes, uint64_t parent, const char *name, const uint32_t *epoch)
+{
+	uint32_t slot;
+
+	pthread_mutex_lock(&inodes->lock);
+	if (!epoch || *epoch == *epoch_of(inodes, parent)) {
+		++*epoch_of(inodes, parent);
+		slot = lookup_name(inodes, parent, name);
+		if (slot)
+			remove_name(inodes, slot);
+	}
+	pthread_mutex_unlock(&inodes->lock);
+}
+
+static uint32_t named_inode(struct inodes *inodes, uint32_t slot)
+{
+	return slot ? find(inodes, name_at(inodes, slot)->inode) : 0;
+}
+
+/*
+ * New names are made before old ones go, so that a worker dying in between leaves an inode with a
+ * name too many (the next lookup puts that right) and never with none.
+ */
+void inode_renamed(struct inodes *inodes, uint64_t parent, const char *name, uint64_t to,
+		   const char *to_name, bool exchange)
+{
+	uint32_t from_slot, to_slot, moved, replaced, from_dir, to_dir;
+
+	pthread_mutex_lock(&inodes->lock);
+	++*epoch_of(inodes, parent);
+	++*epoch_of(inodes, to);
+	from_dir = find(inodes, parent);
+	to_dir = find(inodes, to);
+	from_slot = lookup_name(inodes, parent, name);
+	to_slot = lookup_name(inodes, to, to_name);
+	moved = named_inode(inodes, from_slot);
+	replaced = named_inode(inodes, to_slot);
+	if (from_slot == to_slot && from_slot) {
+		/* A name renamed to itself. */
+	} else if (moved && moved == replaced) {
+		/* rename(2) of one link over another of the same file does nothing. */
+	} else {
+		if (moved && to_dir && add_name(inodes, to_dir, to_name, moved) == 0)
+			unlink_sibling(inodes, moved, from_slot), free_name(inodes, from_slot);
+		else if (from_slot)
+			remove_name(inodes, from_slot);
+		if (!moved && to_slot)
+			remove_name(inodes, to_slot);
+		if (exchange && replaced && from_dir)
+			(void)add_name(inodes, from_dir, name, replaced);
+	}
+	pthread_mutex_unlock(&inodes->lock);
+}
+
+int32_t inode_backing_id(struct inodes *inodes, uint64_t nodeid)
+{
+	int32_t backing_id = 0;
+	uint32_t index;
+
+	pthread_mutex_lock(&inodes->lock);
+	index = find(inodes, nodeid);
+	if (index)
+		backing_id = inode_at(inodes, index)->backing_id;
+	pthread_mutex_unlock(&inodes->lock);
+	return backing_id;
+}
+
+void inode_set_backing_id(struct inodes *inodes, uint64_t nodeid, int32_t backing_id)
+{
+	uint32_t index;
+
+	pthread_mutex_lock(&inodes->lock);
+	index = find(inodes, nodeid);
+	if (index)
+		inode_at(inodes, index)->backing_id = backing_id;
+	pthread_mutex_unlock(&inodes->lock);
+}
+
+void inode_count(struct inodes *inodes, uint64_t *out_inodes, uint64_t *out_bytes)
+{
+	pthread_mutex_lock(&inodes->lock);
+	*out_inodes = inodes->inodes->live;
+	*out_bytes = (uint64_t)inodes->inodes->live * (sizeof(struct inode_slot) + 4 * sizeof(uint32_t)) +
+		     (uint64_t)inodes->names->live * (sizeof(struct name_slot) + 3 * sizeof(uint32_t)) +
+		     (uint64_t)inodes->long_names->live * sizeof(struct long_name_slot) +
+		     ((uint64_t)inodes->by_key.count + inodes->by_name.count) * sizeof(uint32_t);
+	pthread_mutex_unlock(&inodes->lock);
+}
+
+/* ---- beginning and end ---- */
+
+/* Long names first: a name slot refers to one only once that is published. */
+static void rebuild(struct inodes *inodes)
+{
+	for (uint32_t i = 1; i < pool_end(inodes->inodes); i++)
+		if (pool_generation(inodes->inodes, i) && !(inode_at(inodes, i)->flags & INODE_GONE))
+			index_add(inodes, &inodes->by_key, hash_of_inode, i);
+	for (uint32_t i = 1; i < pool_end(inodes->names); i++) {
+		struct name_slot *name = name_at(inodes, i);
+		uint32_t parent, inode;
+
+		if (!pool_generation(inodes->names, i))
+			continue;
+		parent = find(inodes, name->parent);
+		inode = find(inodes, name->inode);
+		if (!parent || !inode) {
+			pool_give(inodes->names, i);
+			continue;
+		}
+		if (!(name->flags & NAME_GONE))
+			index_add(inodes, &inodes->by_name, hash_of_name, i);
+		link_sibling_first(inodes, inode, i);
+		inodes->children[parent]++;
+	}
+}
+
+static int make_root(struct inodes *inodes, const struct stat *root)
+{
+	static const struct inode_handle none;
+	uint32_t index;
+
+	if (pool_end(inodes->inodes) > 1) {
+		rebuild(inodes);
+		return 0;
+	}
+	index = new_inode(inodes, root, &none);
+	if (index != 1)
+		return -ENOMEM;
+	inode_at(inodes, 1)->lookups = 1;
+	return 0;
+}
+
+int inodes_create(struct tables *tables, const struct stat *root, struct inodes **out)
+{
+	struct inodes *inodes = calloc(1, sizeof(*inodes));
+	int r = -ENOMEM;
+
+	if (!inodes)
+		return -ENOMEM;
+	pthread_mutex_init(&inodes->lock, NULL);
+	inodes->inodes = &tables->inodes;
+	inodes->names = &tables->names;
+	inodes->long_names = &tables->long_names;
+	inodes->first_name = reserve(tables->inodes.capacity);
+	inodes->children = reserve(tables->inodes.capacity);
+	inodes->name_sibling = reserve(tables->names.capacity);
+	if (inodes->first_name && inodes->children && inodes->name_sibling &&
+	    index_init(&inodes->by_key, tables->inodes.capacity) == 0 &&
+	    index_init(&inodes->by_name, tables->names.capacity) == 0)
+		r = make_root(inodes, root);
+	if (r < 0) {
+		inodes_destroy(inodes);
+		return r;
+	}
+	*out = inodes;
+	return 0;
+}
+
+void inodes_destroy(struct inodes *inodes)
+{
+	if (!inodes)
+		return;
+	free(inodes->by_key.buckets);
+	free(inodes->by_name.buckets);
+	unreserve(inodes->by_key.next, inodes->inodes->capacity);
+	unreserve(inodes->by_name.next, inodes->names->capacity);
+	unreserve(inodes->first_name, inodes->inodes->capacity);
+	unreserve(inodes->children, inodes->inodes->capacity);
+	unreserve(inodes->name_sibling, inodes->names->capacity);
+	pthread_mutex_destroy(&inodes->lock);
+	free(inodes);
+}

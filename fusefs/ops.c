@@ -1,0 +1,103 @@
+#include "fusefs/ops.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/stat.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+bool op_was_born_since(int dir_fd, const char *name, int64_t since_ns)
+{
+	/* File systems stamp with the time of the last timer tick: at most 10 ms old (CONFIG_HZ=100). */
+	const int64_t tick_ns = 10 * 1000 * 1000;
+	struct statx now;
+
+	if (statx(dir_fd, name, AT_SYMLINK_NOFOLLOW, STATX_BTIME | STATX_CTIME, &now) < 0)
+		return false;
+	/* Without a time of birth the last change is what there is. */
+	const struct statx_timestamp *born = now.stx_mask & STATX_BTIME ? &now.stx_btime : &now.stx_ctime;
+
+	return born->tv_sec * 1000000000 + born->tv_nsec >= since_ns - tick_ns;
+}
+
+bool op_is_ino(int dir_fd, const char *name, uint64_t ino)
+{
+	struct stat now;
+
+	return fstatat(dir_fd, name, &now, AT_SYMLINK_NOFOLLOW) == 0 && now.st_ino == ino;
+}
+
+void op_note(struct op *op, const struct stat *attributes)
+{
+	struct event *event = &op->event;
+
+	event->ino = attributes->st_ino;
+	event->has |= EVENT_HAS_INO;
+	if (S_ISREG(attributes->st_mode) || S_ISLNK(attributes->st_mode)) {
+		event->size = attributes->st_size;
+		event->has |= EVENT_HAS_SIZE;
+	}
+	if (event->op == EVENT_MKNOD)
+		event->mode = attributes->st_mode;
+	else if (event->op != EVENT_FALLOCATE)
+		event->mode = attributes->st_mode & 07777;
+}
+
+static mode_t killed(mode_t mode)
+{
+	mode &= ~S_ISUID;
+	/* Without group execution set-gid means mandatory locking, and stays. */
+	if (mode & S_IXGRP)
+		mode &= ~S_ISGID;
+	return mode;
+}
+
+int op_kill_set_id(struct op *op, uint64_t nodeid, int fd)
+{
+	struct stat now;
+	int r, emit;
+
+	if (fstat(fd, &now) < 0)
+		return -errno;
+	if (killed(now.st_mode) == now.st_mode)
+		return 0;
+	r = emit_prepare(op, EVENT_CHMOD, nodeid, NULL);
+	if (r < 0)
+		return r;
+	now.st_mode = killed(now.st_mode);
+	op_note(op, &now);
+	op->event.has = (op->event.has | EVENT_HAS_MODE) & ~EVENT_HAS_SIZE;
+	emit = emit_begin(op);
+	if (emit < 0)
+		return emit;
+	return emit_finish(op, emit, fchmod(fd, now.st_mode & 07777) < 0 ? -errno : 0);
+}
+
+/* The event of a change that no request told of: it has no author. */
+static void log_mapped_stores(struct op *op, uint64_t nodeid, const struct stat *now, bool is_certain)
+{
+	if (emit_prepare(op, EVENT_WRITE, nodeid, NULL) < 0)
+		return;
+	op_note(op, now);
+	op->event.origin = EVENT_MMAP;
+	op->event.has &= ~(EVENT_HAS_WHO | EVENT_HAS_MODE);
+	if (!is_certain)
+		op->event.has |= EVENT_UNCERTAIN;
+	if (emit_begin(op) >= 0)
+		emit_commit(op);
+}
+
+void op_look_for_stores(struct op *op, struct open_inode *inode, int fd, bool is_last)
+{
+	struct stat now;
+
+	/* Without passthrough the kernel writes mapped pages back through requests. */
+	if (inode->mappable == 0 || fstatat(fd, "", &now, AT_EMPTY_PATH) < 0)
+		return;
+	if (open_inode_differs(inode, &now))
+		log_mapped_stores(op, inode->nodeid, &now, true);
+	else if (is_last && !op->fs->mmap_moves_mtime)
+		log_mapped_stores(op, inode->nodeid, &now, false);
+	open_inode_set_baseline(inode, &now);
+}

@@ -1,0 +1,43 @@
+/*
+ * Ops: small things that several families of operations need. Private to fusefs/.
+ */
+#pragma once
+
+#include "fusefs/emit.h"
+
+/**
+ * Fill @entry for @name in @parent, whose descriptor is @dir_fd, and count a lookup. Returns 0, or a negative errno (-ENOENT: no such
+ * name, and what was known of it is forgotten).
+ */
+int op_fill_entry(struct op *op, uint64_t parent, int dir_fd, const char *name, struct fuse_entry_param *entry);
+
+/** The same for an open descriptor; @parent 0: it has no name. */
+int op_fill_entry_fd(struct op *op, uint64_t parent, const char *name, int fd, struct fuse_entry_param *entry);
+
+/** Attributes of @nodeid; @file, or NULL, is an open file of it whose descriptor serves. Returns 0 or a negative errno. */
+int op_stat(struct op *op, uint64_t nodeid, struct file *file, struct stat *out);
+
+/** Whether @name in @dir_fd was made at @since_ns (CLOCK_REALTIME) or later: by the worker that died. */
+bool op_was_born_since(int dir_fd, const char *name, int64_t since_ns);
+
+/** Whether @name in @dir_fd is inode @ino. */
+bool op_is_ino(int dir_fd, const char *name, uint64_t ino);
+
+/** Fill ino, size and mode of op->event from @attributes. */
+void op_note(struct op *op, const struct stat *attributes);
+
+/**
+ * Clear the set-id bits of @fd if they are there, as a write by somebody without CAP_FSETID does, with its own chmod event. A
+ * kernel that negotiated KILLPRIV_V2 leaves this to us. Returns 0 or a negative errno.
+ */
+int op_kill_set_id(struct op *op, uint64_t nodeid, int fd);
+
+/**
+ * Look whether stores through a mapping changed @inode since its baseline, and log that. The caller holds the inode's order. @fd is open on it.
+ * @is_last: an open that could map it ends; where stores leave no trace (tmpfs) that is logged as uncertain.
+ */
+void op_look_for_stores(struct op *op, struct open_inode *inode, int fd, bool is_last);
+
+/** Settle, by looking at the tree, whether an announced event happened. @root_fd is the source. */
+enum probe { PROBE_NOT_DONE, PROBE_DONE, PROBE_UNCERTAIN };
+enum probe probe_event(int root_fd, const struct event *event, int64_t announced_ns, struct stat *out_attributes);

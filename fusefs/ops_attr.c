@@ -1,0 +1,226 @@
+/*
+ * Operations on attributes: setattr in its parts.
+ *
+ * One SETATTR may ask for several changes; each is an event of its own, in the order of chown, chmod, truncate,
+ * utimens (a chown clears set-id bits that a chmod in the same request sets).
+ */
+#include "fusefs/ops.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { SET_OWNER = FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID,
+       SET_TIMES = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW |
+		   FUSE_SET_ATTR_MTIME_NOW };
+
+/* What a SETATTR is about: a descriptor that may be O_PATH, and the open file if the caller named one. */
+struct subject {
+	uint64_t nodeid;
+	int fd;              /* any descriptor */
+	int open_fd;         /* one that can be written through, or -1 */
+	char link[REACH_LINK_SIZE];
+};
+
+static int set_owner(struct op *op, const struct subject *subject, const struct stat *attr, int to_set)
+{
+	uid_t uid = to_set & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t)-1;
+	gid_t gid = to_set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1;
+	int emit, r = emit_prepare(op, EVENT_CHOWN, subject->nodeid, NULL);
+
+	if (r < 0)
+		return r;
+	op->event.owner_uid = uid;
+	op->event.owner_gid = gid;
+	op->event.has |= EVENT_HAS_OWNER;
+	emit = emit_begin(op);
+	if (emit < 0)
+		return emit;
+	if (emit != EMIT_LOGGED && fchownat(subject->fd, "", uid, gid, AT_EMPTY_PATH) < 0)
+		r = -errno;
+	return emit_finish(op, emit, r);
+}
+
+static int announce_mode(struct op *op, const struct subject *subject, mode_t mode)
+{
+	int r = emit_prepare(op, EVENT_CHMOD, subject->nodeid, NULL);
+
+	if (r < 0)
+		return r;
+	op->event.mode = mode & 07777;
+	op->event.has |= EVENT_HAS_MODE;
+	return emit_begin(op);
+}
+
+/* chown(2) clears set-id bits by itself; whoever replays the log must hear of it. */
+static int note_mode_change(struct op *op, const struct subject *subject, mode_t before)
+{
+	struct stat now;
+	int emit;
+
+	if (fstatat(subject->fd, "", &now, AT_EMPTY_PATH) < 0 || now.st_mode == before)
+		return 0;
+	emit = announce_mode(op, subject, now.st_mode);
+	return emit < 0 ? emit : emit_finish(op, emit, 0);
+}
+
+static int change_owner(struct op *op, const struct subject *subject, const struct stat *attr, int to_set)
+{
+	struct stat before;
+	int r;
+
+	if (fstatat(subject->fd, "", &before, AT_EMPTY_PATH) < 0)
+		return -errno;
+	r = set_owner(op, subject, attr, to_set);
+	return r < 0 ? r : note_mode_change(op, subject, before.st_mode);
+}
+
+static int change_mode(struct op *op, const struct subject *subject, mode_t mode)
+{
+	int emit = announce_mode(op, subject, mode), r = 0;
+
+	if (emit < 0)
+		return emit;
+	/* chmod(2) of an O_PATH descriptor needs its path: fchmodat2(2) is younger than the kernels we run on. */
+	if (emit != EMIT_LOGGED && chmod(subject->link, mode & 07777) < 0)
+		r = -errno;
+	return emit_finish(op, emit, r);
+}
+
+static int truncate_subject(const struct subject *subject, off_t size)
+{
+	int r = subject->open_fd >= 0 ? ftruncate(subject->open_fd, size) : truncate(subject->link, size);
+
+	return r < 0 ? -errno : 0;
+}
+
+static int kill_set_id(struct op *op, const struct subject *subject)
+{
+	int fd, r;
+
+	if (subject->open_fd >= 0)
+		return op_kill_set_id(op, subject->nodeid, subject->open_fd);
+	fd = reach_reopen(subject->fd, O_RDONLY | O_NONBLOCK);
+	if (fd < 0)
+		return fd;
+	r = op_kill_set_id(op, subject->nodeid, fd);
+	close(fd);
+	return r;
+}
+
+static int change_size(struct op *op, const struct subject *subject, off_t size, bool kill)
+{
+	int emit, r = emit_prepare(op, EVENT_TRUNCATE, subject->nodeid, NULL);
+
+	if (r < 0)
+		return r;
+	op->event.size = size;
+	op->event.has |= EVENT_HAS_SIZE;
+	emit = emit_begin(op);
+	if (emit < 0)
+		return emit;
+	if (emit != EMIT_LOGGED)
+		r = truncate_subject(subject, size);
+	r = emit_finish(op, emit, r);
+	if (r == 0 && kill)
+		r = kill_set_id(op, subject);
+	return r;
+}
+
+static struct timespec pick_time(int to_set, int set, int now, const struct timespec *time)
+{
+	if (to_set & now)
+		return (struct timespec){ .tv_nsec = UTIME_NOW };
+	if (to_set & set)
+		return *time;
+	return (struct timespec){ .tv_nsec = UTIME_OMIT };
+}
+
+static int change_times(struct op *op, const struct subject *subject, const struct stat *attr, int to_set)
+{
+	struct timespec times[2] = {
+		pick_time(to_set, FUSE_SET_ATTR_ATIME, FUSE_SET_ATTR_ATIME_NOW, &attr->st_atim),
+		pick_time(to_set, FUSE_SET_ATTR_MTIME, FUSE_SET_ATTR_MTIME_NOW, &attr->st_mtim),
+	};
+	int emit, r = emit_prepare(op, EVENT_UTIMENS, subject->nodeid, NULL);
+
+	if (r < 0)
+		return r;
+	emit = emit_begin(op);
+	if (emit < 0)
+		return emit;
+	if (emit != EMIT_LOGGED && utimensat(subject->fd, "", times, AT_EMPTY_PATH) < 0)
+		r = -errno;
+	return emit_finish(op, emit, r);
+}
+
+static int change(struct op *op, const struct subject *subject, const struct stat *attr, int to_set)
+{
+	int r = 0;
+
+	if (to_set & SET_OWNER)
+		r = change_owner(op, subject, attr, to_set);
+	if (r == 0 && to_set & FUSE_SET_ATTR_MODE)
+		r = change_mode(op, subject, attr->st_mode);
+	if (r == 0 && to_set & FUSE_SET_ATTR_SIZE)
+		r = change_size(op, subject, attr->st_size, to_set & FUSE_SET_ATTR_KILL_SUID);
+	if (r == 0 && to_set & SET_TIMES)
+		r = change_times(op, subject, attr, to_set);
+	return r;
+}
+
+/* While the file is open its changes are ordered, and what we changed ourselves is no store through a mapping. */
+static int change_in_order(struct op *op, const struct subject *subject, const struct stat *attr, int to_set,
+			   struct stat *out)
+{
+	struct open_inode *inode = mode_ref(op->fs->modes, subject->nodeid);
+	int r;
+
+	if (inode) {
+		pthread_mutex_lock(&inode->order);
+		op_look_for_stores(op, inode, subject->fd, false);
+	}
+	r = change(op, subject, attr, to_set);
+	if (r == 0 && fstatat(subject->fd, "", out, AT_EMPTY_PATH) < 0)
+		r = -errno;
+	if (inode) {
+		if (r == 0)
+			open_inode_set_baseline(inode, out);
+		pthread_mutex_unlock(&inode->order);
+		mode_unref(op->fs->modes, inode);
+	}
+	return r;
+}
+
+void fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
+{
+	struct op *op = op_start(req, FUSE_SETATTR);
+	struct subject subject = { .nodeid = ino, .fd = -1, .open_fd = -1 };
+	struct reached reached = REACHED_NONE;
+	struct file *file;
+	struct stat now;
+	int r = 0;
+
+	if (!op)
+		return;
+	file = fi ? file_find(op->fs->files, fi->fh) : NULL;
+	if (file)
+		subject.fd = subject.open_fd = file_fd(file, op->fs->reach);
+	if (subject.fd < 0) {
+		r = reach_get(op->fs->reach, ino, &reached);
+		subject.fd = reached.fd;
+	}
+	if (r == 0) {
+		reach_link(subject.fd, subject.link);
+		r = change_in_order(op, &subject, attr, to_set, &now);
+	}
+	reach_put(op->fs->reach, &reached);
+	if (r < 0) {
+		op_reply_error(op, r);
+		return;
+	}
+	fuse_reply_attr(req, &now, op->fs->timeout_s);
+	op_end(op);
+}

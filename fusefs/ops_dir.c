@@ -1,0 +1,570 @@
+/*
+ * Operations on names and directories.
+ *
+ * The kernel holds the directory's lock from before the request until after the reply, so the order in which these are
+ * logged is the order in which they happen.
+ */
+#include "fusefs/ops.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+/* ---- making names ---- */
+
+/* What mknod, mkdir and symlink make. */
+struct making {
+	mode_t mode;
+	dev_t rdev;
+	const char *target;
+};
+
+static int make(struct op *op, int dir_fd, const char *name, const struct making *making)
+{
+	int r;
+
+	op_become_caller(op);
+	if (making->target)
+		r = symlinkat(making->target, dir_fd, name);
+	else if (S_ISDIR(making->mode))
+		r = mkdirat(dir_fd, name, making->mode & 07777);
+	else
+		r = mknodat(dir_fd, name, making->mode, making->rdev);
+	r = r < 0 ? -errno : 0;
+	op_become_daemon(op);
+	return r;
+}
+
+static void reply_entry(struct op *op, const struct fuse_entry_param *entry)
+{
+	if (fuse_reply_entry(op->req, entry) != 0)
+		inode_forget(op->fs->inodes, entry->ino, 1);
+	op_end(op);
+}
+
+/*
+ * A name that was made is described for the reply; the event gets what only the file system knows. If it cannot be
+ * described (memory), the change stands and is logged all the same.
+ */
+static int describe_made(struct op *op, int emit, uint64_t parent, int dir_fd, const char *name,
+			 struct fuse_entry_param *entry)
+{
+	int r = op_fill_entry(op, parent, dir_fd, name, entry);
+
+	if (r == 0) {
+		op_note(op, &entry->attr);
+		op->event.has |= EVENT_HAS_MODE;
+	}
+	emit_finish(op, emit, 0);
+	return r;
+}
+
+static int make_and_describe(struct op *op, int emit, uint64_t parent, int dir_fd, const char *name,
+			     const struct making *making, struct fuse_entry_param *entry)
+{
+	bool is_made = emit == EMIT_LOGGED ||
+		       (emit == EMIT_MAYBE && op_was_born_since(dir_fd, name, emit_announced_ns(op)));
+	int r = is_made ? 0 : make(op, dir_fd, name, making);
+
+	if (r == 0)
+		return describe_made(op, emit, parent, dir_fd, name, entry);
+	return emit_finish(op, emit, r);
+}
+
+static void do_make(fuse_req_t req, unsigned opcode, enum event_op what, fuse_ino_t parent,
+		    const char *name, const struct making *making)
+{
+	struct op *op = op_start(req, opcode);
+	struct reached dir = REACHED_NONE;
+	struct fuse_entry_param entry;
+	int r, emit = EMIT_GO;
+
+	if (!op)
+		return;
+	r = reach_get(op->fs->reach, parent, &dir);
+	if (r == 0)
+		r = emit_prepare(op, what, parent, name);
+	if (r == 0 && making->target) {
+		op->event.to = making->target;
+		op->event.to_length = strlen(making->target);
+	}
+	if (r == 0) {
+		op->event.mode = making->mode;
+		op->event.has |= EVENT_HAS_MODE;
+		emit = r = emit_begin(op);
+	}
+	if (r >= 0)
+		r = make_and_describe(op, emit, parent, dir.fd, name, making, &entry);
+	reach_put(op->fs->reach, &dir);
+	if (r < 0)
+		op_reply_error(op, r);
+	else
+		reply_entry(op, &entry);
+}
+
+void fs_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+	struct making making = { .mode = mode, .rdev = rdev };
+
+	do_make(req, FUSE_MKNOD, EVENT_MKNOD, parent, name, &making);
+}
+
+void fs_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	struct making making = { .mode = S_IFDIR | mode };
+
+	do_make(req, FUSE_MKDIR, EVENT_MKDIR, parent, name, &making);
+}
+
+void fs_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	struct making making = { .mode = S_IFLNK | 0777, .target = target };
+
+	do_make(req, FUSE_SYMLINK, EVENT_SYMLINK, parent, name, &making);
+}
+
+static int link_inode(struct op *op, uint64_t nodeid, int dir_fd, const char *name)
+{
+	struct reached inode = REACHED_NONE;
+	char link[REACH_LINK_SIZE];
+	int r = reach_get(op->fs->reach, nodeid, &inode);
+
+	if (r < 0)
+		return r;
+	/* By the descriptor: the inode may have no name yet (O_TMPFILE), or its name another inode by now. */
+	reach_link(inode.fd, link);
+	r = linkat(AT_FDCWD, link, dir_fd, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
+	reach_put(op->fs->reach, &inode);
+	return r;
+}
+
+static int prepare_link(struct op *op, uint64_t nodeid, uint64_t parent, const char *name)
+{
+	ssize_t length = inode_path(op->fs->inodes, parent, name, op->to, sizeof(op->to));
+	int r = length < 0 ? (int)length : emit_prepare(op, EVENT_LINK, nodeid, NULL);
+
+	if (r < 0)
+		return r;
+	op->event.to = op->to;
+	op->event.to_length = length;
+	return 0;
+}
+
+void fs_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
+{
+	struct op *op = op_start(req, FUSE_LINK);
+	struct reached dir = REACHED_NONE;
+	struct fuse_entry_param entry;
+	int r, emit = EMIT_GO;
+
+	if (!op)
+		return;
+	r = reach_get(op->fs->reach, parent, &dir);
+	if (r == 0)
+		r = prepare_link(op, ino, parent, name);
+	if (r == 0)
+		emit = r = emit_begin(op);
+	if (r >= 0) {
+		bool is_made = emit == EMIT_LOGGED ||
+			       (emit == EMIT_MAYBE && op_is_ino(dir.fd, name, op->event.ino));
+
+		r = is_made ? 0 : link_inode(op, ino, dir.fd, name);
+		if (r == 0)
+			r = describe_made(op, emit, parent, dir.fd, name, &entry);
+		else
+			emit_finish(op, emit, r);
+	}
+	reach_put(op->fs->reach, &dir);
+	if (r < 0)
+		op_reply_error(op, r);
+	else
+		reply_entry(op, &entry);
+}
+
+/* ---- removing names ---- */
+
+static bool is_removed(int dir_fd, const char *name, const struct event *event)
+{
+	struct stat now;
+
+	if (fstatat(dir_fd, name, &now, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT;
+	return event->has & EVENT_HAS_INO && now.st_ino != event->ino;
+}
+
+static int remove_name(struct op *op, int emit, int dir_fd, const char *name, int flags)
+{
+	if (emit == EMIT_LOGGED || (emit == EMIT_MAYBE && is_removed(dir_fd, name, &op->event)))
+		return 0;
+	return unlinkat(dir_fd, name, flags) < 0 ? -errno : 0;
+}
+
+/* A repeated request must know whom it was about: the name may have been forgotten since. */
+static void recall_ino(struct op *op)
+{
+	const struct event *announced = op->is_resent ? emit_announced(op) : NULL;
+
+	if (announced && announced->has & EVENT_HAS_INO) {
+		op->event.has |= EVENT_HAS_INO;
+		op->event.ino = announced->ino;
+	}
+}
+
+/* The inode number goes into the event; the kernel may know the name longer than we do. */
+static void require_ino(struct op *op, int dir_fd, const char *name)
+{
+	struct stat now;
+
+	if (!(op->event.has & EVENT_HAS_INO) && fstatat(dir_fd, name, &now, AT_SYMLINK_NOFOLLOW) == 0) {
+		op->event.has |= EVENT_HAS_INO;
+		op->event.ino = now.st_ino;
+	}
+}
+
+/* What the name leads to may be open, and lose its last name. */
+static void keep_open_file(struct op *op, const struct inode_view *victim)
+{
+	struct open_inode *inode = mode_ref(op->fs->modes, victim->nodeid);
+	struct reached reached = REACHED_NONE;
+
+	if (!inode)
+		return;
+	mode_unref(op->fs->modes, inode);
+	if (reach_get(op->fs->reach, victim->nodeid, &reached) == 0)
+		mode_keep_alive(op->fs->modes, victim->nodeid, reached.fd);
+	reach_put(op->fs->reach, &reached);
+}
+
+static void do_remove(fuse_req_t req, unsigned opcode, enum event_op what, fuse_ino_t parent,
+		      const char *name, int flags)
+{
+	struct op *op = op_start(req, opcode);
+	struct reached dir = REACHED_NONE;
+	struct inode_view victim;
+	bool is_known;
+	int r, emit = EMIT_GO;
+
+	if (!op)
+		return;
+	is_known = inode_child(op->fs->inodes, parent, name, &victim) == 0;
+	if (is_known)
+		keep_open_file(op, &victim);
+	r = reach_get(op->fs->reach, parent, &dir);
+	if (r == 0)
+		r = emit_prepare(op, what, parent, name);
+	if (r == 0) {
+		recall_ino(op);
+		require_ino(op, dir.fd, name);
+		emit = r = emit_begin(op);
+	}
+	if (r >= 0)
+		r = emit_finish(op, emit, remove_name(op, emit, dir.fd, name, flags));
+	if (r == 0) {
+		/* A descriptor kept for speed must not keep the file. */
+		if (is_known)
+			reach_drop(op->fs->reach, victim.nodeid);
+		inode_unlinked(op->fs->inodes, parent, name, NULL);
+	}
+	reach_put(op->fs->reach, &dir);
+	op_reply_error(op, r);
+}
+
+void fs_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	do_remove(req, FUSE_UNLINK, EVENT_UNLINK, parent, name, 0);
+}
+
+void fs_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	do_remove(req, FUSE_RMDIR, EVENT_RMDIR, parent, name, AT_REMOVEDIR);
+}
+
+/* ---- renaming ---- */
+
+struct renaming {
+	uint64_t from, to;
+	const char *name, *to_name;
+	int from_fd, to_fd;
+	unsigned flags;
+};
+
+static bool is_renamed(const struct renaming *r, uint64_t ino)
+{
+	return op_is_ino(r->to_fd, r->to_name, ino) && !op_is_ino(r->from_fd, r->name, ino);
+}
+
+static int rename_name(struct op *op, int emit, const struct renaming *renaming)
+{
+	if (emit == EMIT_LOGGED || (emit == EMIT_MAYBE && is_renamed(renaming, op->event.ino)))
+		return 0;
+	/* The system call rather than renameat2(3): its wrapper is younger than the oldest C library we build with. */
+	return syscall(SYS_renameat2, renaming->from_fd, renaming->name, renaming->to_fd,
+		       renaming->to_name, renaming->flags) < 0 ? -errno : 0;
+}
+
+static int prepare_rename(struct op *op, const struct renaming *renaming)
+{
+	ssize_t length = inode_path(op->fs->inodes, renaming->to, renaming->to_name, op->to, sizeof(op->to));
+	int r = length < 0 ? (int)length : emit_prepare(op, EVENT_RENAME, renaming->from, renaming->name);
+
+	if (r < 0)
+		return r;
+	op->event.to = op->to;
+	op->event.to_length = length;
+	op->event.flags = renaming->flags;
+	op->event.has |= EVENT_HAS_FLAGS;
+	recall_ino(op);
+	require_ino(op, renaming->from_fd, renaming->name);
+	return 0;
+}
+
+static int rename_and_log(struct op *op, const struct renaming *renaming)
+{
+	struct inode_view replaced;
+	bool replaces = inode_child(op->fs->inodes, renaming->to, renaming->to_name, &replaced) == 0;
+	int r = prepare_rename(op, renaming), emit;
+
+	if (r < 0)
+		return r;
+	if (replaces)
+		keep_open_file(op, &replaced);
+	emit = emit_begin(op);
+	if (emit < 0)
+		return emit;
+	r = emit_finish(op, emit, rename_name(op, emit, renaming));
+	if (r < 0)
+		return r;
+	if (replaces && !(renaming->flags & RENAME_EXCHANGE))
+		reach_drop(op->fs->reach, replaced.nodeid);
+	inode_renamed(op->fs->inodes, renaming->from, renaming->name, renaming->to, renaming->to_name,
+		      renaming->flags & RENAME_EXCHANGE);
+	return 0;
+}
+
+void fs_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to, const char *to_name,
+	       unsigned int flags)
+{
+	struct op *op = op_start(req, FUSE_RENAME2);
+	struct reached from_dir = REACHED_NONE, to_dir = REACHED_NONE;
+	int r;
+
+	if (!op)
+		return;
+	r = reach_get(op->fs->reach, parent, &from_dir);
+	if (r == 0)
+		r = reach_get(op->fs->reach, to, &to_dir);
+	if (r == 0) {
+		struct renaming renaming = { .from = parent, .to = to, .name = name, .to_name = to_name,
+					     .from_fd = from_dir.fd, .to_fd = to_dir.fd, .flags = flags };
+
+		r = rename_and_log(op, &renaming);
+	}
+	reach_put(op->fs->reach, &from_dir);
+	reach_put(op->fs->reach, &to_dir);
+	op_reply_error(op, r);
+}
+
+/* ---- reading directories ---- */
+
+enum { DIR_BUFFER = 32768 };
+
+/* As getdents64(2) writes it. */
+struct dirent64_record {
+	uint64_t ino;
+	int64_t next;
+	uint16_t size;
+	uint8_t type;
+	char name[];
+};
+
+void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct op *op = op_start(req, FUSE_OPENDIR);
+	struct reached dir = REACHED_NONE;
+	struct file *file = NULL;
+	int r, fd;
+
+	if (!op)
+		return;
+	r = reach_get(op->fs->reach, ino, &dir);
+	if (r == 0) {
+		fd = r = reach_reopen(dir.fd, O_RDONLY | O_DIRECTORY);
+		if (r >= 0) {
+			file = file_create(op->fs->files, ino, O_RDONLY | O_DIRECTORY, 0, NULL, fd, true,
+					   op->request);
+			if (!file)
+				close(fd);
+			r = file ? 0 : -ENOMEM;
+		}
+	}
+	reach_put(op->fs->reach, &dir);
+	if (r < 0) {
+		op_reply_error(op, r);
+		return;
+	}
+	fi->fh = file->fh;
+	if (fuse_reply_open(req, fi) != 0)
+		file_destroy(op->fs->files, file);
+	op_end(op);
+}
+
+void fs_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct op *op = op_start(req, FUSE_RELEASEDIR);
+	struct file *file;
+
+	if (!op)
+		return;
+	file = file_find(op->fs->files, fi->fh);
+	if (file)
+		file_destroy(op->fs->files, file);
+	op_reply_error(op, 0);
+}
+
+/* The entry after @offset, from the buffer where it goes on from there. Returns 1, 0 at the end, or a negative errno. */
+static int next_entry(struct file *file, int fd, off_t offset, struct dirent64_record **out)
+{
+	ssize_t n;
+
+	if (!file->dir_buffer) {
+		file->dir_buffer = malloc(DIR_BUFFER);
+		if (!file->dir_buffer)
+			return -ENOMEM;
+	}
+	if (file->dir_at >= file->dir_used || file->dir_next != offset) {
+		/* Always, not only after a seek: rewinddir(3) must see what is new. */
+		if ((file->dir_next != offset || offset == 0) && lseek(fd, offset, SEEK_SET) < 0)
+			return -errno;
+		n = syscall(SYS_getdents64, fd, file->dir_buffer, DIR_BUFFER);
+		if (n <= 0) {
+			file->dir_used = file->dir_at = 0;
+			file->dir_next = offset;
+			return n < 0 ? -errno : 0;
+		}
+		file->dir_used = n;
+		file->dir_at = 0;
+	}
+	*out = (struct dirent64_record *)(file->dir_buffer + file->dir_at);
+	return 1;
+}
+
+static void skip_entry(struct file *file, const struct dirent64_record *entry)
+{
+	file->dir_next = entry->next;
+	file->dir_at += entry->size;
+}
+
+static bool is_dots(const char *name)
+{
+	return name[0] == '.' && (name[1] == '\0' || (name[1] == '.' && name[2] == '\0'));
+}
+
+static size_t add_plain(struct op *op, char *buffer, size_t size, const struct dirent64_record *entry)
+{
+	struct stat attributes = { .st_ino = entry->ino, .st_mode = (mode_t)entry->type << 12 };
+
+	return fuse_add_direntry(op->req, buffer, size, entry->name, &attributes, entry->next);
+}
+
+/* An entry that vanished, or cannot be described, is listed without attributes: the kernel then asks by itself. */
+static size_t add_plus(struct op *op, uint64_t dir, int fd, char *buffer, size_t size,
+		       const struct dirent64_record *entry)
+{
+	struct fuse_entry_param param = { .attr = { .st_ino = entry->ino,
+						    .st_mode = (mode_t)entry->type << 12 } };
+	size_t used;
+
+	/* Asked first whether it fits, because describing counts a lookup. */
+	used = fuse_add_direntry_plus(op->req, NULL, 0, entry->name, &param, entry->next);
+	if (used > size)
+		return used;
+	if (!is_dots(entry->name) && op_fill_entry(op, dir, fd, entry->name, &param) < 0)
+		param = (struct fuse_entry_param){ .attr = { .st_ino = entry->ino,
+							     .st_mode = (mode_t)entry->type << 12 } };
+	return fuse_add_direntry_plus(op->req, buffer, size, entry->name, &param, entry->next);
+}
+
+static ssize_t fill_entries(struct op *op, uint64_t dir, struct file *file, int fd, char *buffer,
+			    size_t size, off_t offset, bool plus)
+{
+	struct dirent64_record *entry;
+	size_t filled = 0;
+	int r;
+
+	while ((r = next_entry(file, fd, offset, &entry)) > 0) {
+		size_t used = plus ? add_plus(op, dir, fd, buffer + filled, size - filled, entry) :
+				     add_plain(op, buffer + filled, size - filled, entry);
+
+		if (used > size - filled)
+			break;
+		filled += used;
+		offset = entry->next;
+		skip_entry(file, entry);
+	}
+	/* What was filled counts; an error comes up again with the next request. */
+	return filled ? (ssize_t)filled : r < 0 ? r : 0;
+}
+
+static void do_readdir(fuse_req_t req, unsigned opcode, fuse_ino_t ino, size_t size, off_t offset,
+		       struct fuse_file_info *fi, bool plus)
+{
+	struct op *op = op_start(req, opcode);
+	struct file *file;
+	ssize_t n = -EBADF;
+	char *buffer;
+	int fd;
+
+	if (!op)
+		return;
+	buffer = malloc(size);
+	file = file_find(op->fs->files, fi->fh);
+	if (!buffer) {
+		n = -ENOMEM;
+	} else if (file) {
+		fd = file_fd(file, op->fs->reach);
+		n = fd < 0 ? fd : fill_entries(op, ino, file, fd, buffer, size, offset, plus);
+	}
+	if (n < 0) {
+		op_reply_error(op, n);
+	} else {
+		fuse_reply_buf(req, buffer, n);
+		op_end(op);
+	}
+	free(buffer);
+}
+
+void fs_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	do_readdir(req, FUSE_READDIR, ino, size, offset, fi, false);
+}
+
+void fs_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	do_readdir(req, FUSE_READDIRPLUS, ino, size, offset, fi, true);
+}
+
+void fs_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct op *op = op_start(req, FUSE_FSYNCDIR);
+	struct file *file;
+	int r = -EBADF, fd;
+
+	if (!op)
+		return;
+	file = file_find(op->fs->files, fi->fh);
+	if (file) {
+		fd = file_fd(file, op->fs->reach);
+		r = fd < 0 ? fd : (datasync ? fdatasync(fd) : fsync(fd)) < 0 ? -errno : 0;
+	}
+	if (r == 0)
+		r = eventlog_sync(op->fs->log);
+	op_reply_error(op, r);
+}

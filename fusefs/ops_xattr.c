@@ -1,0 +1,198 @@
+/*
+ * Operations on extended attributes, and the synthetic ones by which programs find the log.
+ *
+ * user.hrfs.socket, user.hrfs.log and user.hrfs.seq answer on every inode that may have user attributes,
+ * are not listed, and cannot be set.
+ */
+#include "fusefs/ops.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/xattr.h>
+
+#define SYNTHETIC_PREFIX "user.hrfs."
+
+enum { XATTR_MAX = 65536 };
+
+static bool is_synthetic(const char *name)
+{
+	return strncmp(name, SYNTHETIC_PREFIX, sizeof(SYNTHETIC_PREFIX) - 1) == 0;
+}
+
+/* Returns the value's length, or -ENODATA. */
+static ssize_t synthetic_value(struct fs *fs, const char *name, char *buffer, size_t size)
+{
+	const char *key = name + sizeof(SYNTHETIC_PREFIX) - 1;
+	const char *value;
+
+	if (strcmp(key, "seq") == 0)
+		return snprintf(buffer, size, "%" PRIu64, eventlog_next_seq(fs->log) - 1);
+	if (strcmp(key, "socket") == 0)
+		value = fs->options.socket_path;
+	else if (strcmp(key, "log") == 0)
+		value = fs->options.state_path;
+	else
+		return -ENODATA;
+	return snprintf(buffer, size, "%s", value);
+}
+
+/* Answers a getxattr or listxattr: the value, or its size when none was asked for. */
+static void reply_value(struct op *op, const char *value, ssize_t length, size_t size)
+{
+	if (length < 0) {
+		op_reply_error(op, length);
+		return;
+	}
+	if (size == 0)
+		fuse_reply_xattr(op->req, length);
+	else if ((size_t)length > size)
+		fuse_reply_err(op->req, ERANGE);
+	else
+		fuse_reply_buf(op->req, value, length);
+	op_end(op);
+}
+
+/* A path to the inode: its attributes can then be had without opening it. */
+static int reach_path(struct op *op, uint64_t nodeid, struct reached *reached, char link[REACH_LINK_SIZE])
+{
+	int r = reach_get(op->fs->reach, nodeid, reached);
+
+	if (r == 0)
+		reach_link(reached->fd, link);
+	return r;
+}
+
+void fs_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	struct op *op = op_start(req, FUSE_GETXATTR);
+	struct reached reached = REACHED_NONE;
+	char link[REACH_LINK_SIZE];
+	char *value;
+	ssize_t n;
+
+	if (!op)
+		return;
+	value = malloc(XATTR_MAX);
+	if (!value) {
+		op_reply_error(op, -ENOMEM);
+		return;
+	}
+	if (is_synthetic(name)) {
+		n = synthetic_value(op->fs, name, value, XATTR_MAX);
+	} else {
+		n = reach_path(op, ino, &reached, link);
+		if (n == 0) {
+			n = getxattr(link, name, value, XATTR_MAX);
+			n = n < 0 ? -errno : n;
+		}
+		reach_put(op->fs->reach, &reached);
+	}
+	reply_value(op, value, n, size);
+	free(value);
+}
+
+void fs_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	struct op *op = op_start(req, FUSE_LISTXATTR);
+	struct reached reached = REACHED_NONE;
+	char link[REACH_LINK_SIZE];
+	char *list;
+	ssize_t n;
+
+	if (!op)
+		return;
+	list = malloc(XATTR_MAX);
+	n = list ? reach_path(op, ino, &reached, link) : -ENOMEM;
+	if (n == 0) {
+		n = listxattr(link, list, XATTR_MAX);
+		n = n < 0 ? -errno : n;
+	}
+	reach_put(op->fs->reach, &reached);
+	reply_value(op, list, n, size);
+	free(list);
+}
+
+static int prepare(struct op *op, enum event_op what, uint64_t nodeid, const char *name)
+{
+	int r = is_synthetic(name) ? -EPERM : emit_prepare(op, what, nodeid, NULL);
+
+	if (r == 0) {
+		op->event.name = name;
+		op->event.name_length = strlen(name);
+	}
+	return r;
+}
+
+/* Setting an ACL changes the mode as well; whoever replays the log must hear of it. */
+static void note_acl_mode(struct op *op, uint64_t nodeid, const char *name, mode_t before)
+{
+	struct stat now;
+	int emit;
+
+	if (strcmp(name, "system.posix_acl_access") != 0 || reach_stat(op->fs->reach, nodeid, &now) < 0 ||
+	    now.st_mode == before || emit_prepare(op, EVENT_CHMOD, nodeid, NULL) < 0)
+		return;
+	op->event.mode = now.st_mode & 07777;
+	op->event.has |= EVENT_HAS_MODE;
+	emit = emit_begin(op);
+	if (emit >= 0)
+		emit_finish(op, emit, 0);
+}
+
+void fs_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
+{
+	struct op *op = op_start(req, FUSE_SETXATTR);
+	struct reached reached = REACHED_NONE;
+	char link[REACH_LINK_SIZE];
+	struct stat before = { 0 };
+	int r, emit = EMIT_GO;
+
+	if (!op)
+		return;
+	r = reach_path(op, ino, &reached, link);
+	if (r == 0)
+		r = prepare(op, EVENT_SETXATTR, ino, name);
+	if (r == 0) {
+		(void)fstatat(reached.fd, "", &before, AT_EMPTY_PATH);
+		emit = r = emit_begin(op);
+	}
+	if (r >= 0) {
+		/* The first time may have done it already, so XATTR_CREATE and XATTR_REPLACE say nothing now. */
+		if (emit == EMIT_MAYBE)
+			flags = 0;
+		r = emit == EMIT_LOGGED || setxattr(link, name, value, size, flags) == 0 ? 0 : -errno;
+		r = emit_finish(op, emit, r);
+		if (r == 0)
+			note_acl_mode(op, ino, name, before.st_mode);
+	}
+	reach_put(op->fs->reach, &reached);
+	op_reply_error(op, r);
+}
+
+void fs_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	struct op *op = op_start(req, FUSE_REMOVEXATTR);
+	struct reached reached = REACHED_NONE;
+	char link[REACH_LINK_SIZE];
+	int r, emit = EMIT_GO;
+
+	if (!op)
+		return;
+	r = reach_path(op, ino, &reached, link);
+	if (r == 0)
+		r = prepare(op, EVENT_REMOVEXATTR, ino, name);
+	if (r == 0)
+		emit = r = emit_begin(op);
+	if (r >= 0) {
+		r = emit == EMIT_LOGGED || removexattr(link, name) == 0 ? 0 : -errno;
+		if (emit == EMIT_MAYBE && r == -ENODATA)
+			r = 0;
+		r = emit_finish(op, emit, r);
+	}
+	reach_put(op->fs->reach, &reached);
+	op_reply_error(op, r);
+}

@@ -1,0 +1,468 @@
+#include "fusefs/reach.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { BUCKETS = 1024, DEVICES_MAX = 256 };
+
+struct reach_entry {
+	uint64_t nodeid;
+	int fd;
+	unsigned users;    /* borrowed so many times */
+	bool is_dropped;   /* out of the cache; closed by the last user */
+	struct reach_entry *next;              /* in its bucket */
+	struct reach_entry *newer, *older;     /* by last use */
+};
+
+/* A file system below the source; handles are opened relative to a descriptor on it. */
+struct device {
+	uint64_t dev;
+	int fd; /* O_RDONLY; -1: none can be had */
+};
+
+struct reach {
+	struct inodes *inodes;
+	int source_fd;
+	uint64_t source_dev;
+	bool has_handles;
+
+	pthread_mutex_t lock; /* guards all below */
+	struct reach_entry *buckets[BUCKETS];
+	struct reach_entry *newest, *oldest;
+	unsigned count, limit;
+	struct device devices[DEVICES_MAX];
+	unsigned device_count;
+};
+
+void reach_link(int fd, char link[REACH_LINK_SIZE])
+{
+	char digits[12];
+	int n = 0;
+	size_t at = sizeof("/proc/self/fd/") - 1;
+
+	memcpy(link, "/proc/self/fd/", at);
+	do
+		digits[n++] = '0' + fd % 10;
+	while (fd /= 10);
+	while (n)
+		link[at++] = digits[--n];
+	link[at] = '\0';
+}
+
+int reach_reopen(int path_fd, int flags)
+{
+	char link[REACH_LINK_SIZE];
+	int fd;
+
+	reach_link(path_fd, link);
+	fd = open(link, (flags & ~(O_NOFOLLOW | O_CREAT | O_EXCL | O_DIRECT)) | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+/* ---- devices and handles ---- */
+
+struct handle_buffer {
+	struct file_handle header;
+	unsigned char bytes[MAX_HANDLE_SZ];
+};
+
+static int get_handle(int dir_fd, const char *name, int flags, struct inode_handle *out)
+{
+	struct handle_buffer buffer = { .header.handle_bytes = TABLES_HANDLE_MAX };
+	int mount_id;
+
+	out->type = 0;
+	out->size = 0;
+	if (name_to_handle_at(dir_fd, name, &buffer.header, &mount_id, flags) < 0)
+		return -errno;
+	out->type = buffer.header.handle_type;
+	out->size = buffer.header.handle_bytes;
+	memcpy(out->bytes, buffer.header.f_handle, out->size);
+	return 0;
+}
+
+static int open_handle(int mount_fd, const struct inode_handle *handle, int flags)
+{
+	struct handle_buffer buffer = {
+		.header.handle_bytes = handle->size,
+		.header.handle_type = handle->type,
+	};
+	int fd;
+
+	memcpy(buffer.header.f_handle, handle->bytes, handle->size);
+	fd = open_by_handle_at(mount_fd, &buffer.header, flags);
+	return fd < 0 ? -errno : fd;
+}
+
+/* The descriptor of a known file system, or -1. */
+static int device_fd(struct reach *reach, uint64_t dev)
+{
+	int fd = -1;
+
+	pthread_mutex_lock(&reach->lock);
+	for (unsigned i = 0; i < reach->device_count; i++)
+		if (reach->devices[i].dev == dev)
+			fd = reach->devices[i].fd;
+	pthread_mutex_unlock(&reach->lock);
+	return fd;
+}
+
+static bool knows_device(struct reach *reach, uint64_t dev)
+{
+	bool knows = false;
+
+	pthread_mutex_lock(&reach->lock);
+	for (unsigned i = 0; i < reach->device_count; i++)
+		knows = knows || reach->devices[i].dev == dev;
+	pthread_mutex_unlock(&reach->lock);
+	return knows;
+}
+
+/* Takes over @fd. A table that is full means that files there are reached by name. */
+static void add_device(struct reach *reach, uint64_t dev, int fd)
+{
+	bool added = false;
+
+	pthread_mutex_lock(&reach->lock);
+	if (reach->device_count < DEVICES_MAX) {
+		reach->devices[reach->device_count++] = (struct device){ .dev = dev, .fd = fd };
+		added = true;
+	}
+	pthread_mutex_unlock(&reach->lock);
+	if (!added && fd >= 0)
+		close(fd);
+}
+
+static void note_device(struct reach *reach, int dir_fd, const char *name, const struct stat *attributes)
+{
+	if (attributes->st_dev == reach->source_dev || knows_device(reach, attributes->st_dev))
+		return;
+	/* A single file can be mounted as well; then there is no directory to open. */
+	if (S_ISDIR(attributes->st_mode))
+		add_device(reach, attributes->st_dev,
+			   openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+}
+
+int reach_identify(struct reach *reach, int dir_fd, const char *name, struct stat *out_attributes,
+		   struct inode_handle *out_handle)
+{
+	if (fstatat(dir_fd, name, out_attributes, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	note_device(reach, dir_fd, name, out_attributes);
+	out_handle->size = 0;
+	if (reach->has_handles)
+		(void)get_handle(dir_fd, name, 0, out_handle);
+	return 0;
+}
+
+int reach_identify_fd(struct reach *reach, int fd, struct stat *out_attributes,
+		      struct inode_handle *out_handle)
+{
+	if (fstatat(fd, "", out_attributes, AT_EMPTY_PATH) < 0)
+		return -errno;
+	out_handle->size = 0;
+	if (reach->has_handles)
+		(void)get_handle(fd, "", AT_EMPTY_PATH, out_handle);
+	return 0;
+}
+
+bool reach_has_handles(const struct reach *reach)
+{
+	return reach->has_handles;
+}
+
+/* ---- the cache ---- */
+
+static struct reach_entry **bucket_of(struct reach *reach, uint64_t nodeid)
+{
+	return &reach->buckets[(uint32_t)nodeid % BUCKETS];
+}
+
+static void unlink_age(struct reach *reach, struct reach_entry *entry)
+{
+	*(entry->newer ? &entry->newer->older : &reach->newest) = entry->older;
+	*(entry->older ? &entry->older->newer : &reach->oldest) = entry->newer;
+}
+
+static void link_newest(struct reach *reach, struct reach_entry *entry)
+{
+	entry->newer = NULL;
+	entry->older = reach->newest;
+	*(reach->newest ? &reach->newest->newer : &reach->oldest) = entry;
+	reach->newest = entry;
+}
+
+/* Takes the entry out of the cache; frees it unless somebody has it borrowed. */
+static void evict(struct reach *reach, struct reach_entry *entry)
+{
+	struct reach_entry **link = bucket_of(reach, entry->nodeid);
+
+	while (*link != entry)
+		link = &(*link)->next;
+	*link = entry->next;
+	unlink_age(reach, entry);
+	reach->count--;
+	if (entry->users > 0) {
+		entry->is_dropped = true;
+		return;
+	}
+	close(entry->fd);
+	free(entry);
+}
+
+static struct reach_entry *find_entry(struct reach *reach, uint64_t nodeid)
+{
+	struct reach_entry *entry = *bucket_of(reach, nodeid);
+
+	while (entry && entry->nodeid != nodeid)
+		entry = entry->next;
+	return entry;
+}
+
+static bool borrow_cached(struct reach *reach, uint64_t nodeid, struct reached *out)
+{
+	struct reach_entry *entry;
+
+	if (nodeid == INODE_ROOT) {
+		*out = (struct reached){ .fd = reach->source_fd };
+		return true;
+	}
+	pthread_mutex_lock(&reach->lock);
+	entry = find_entry(reach, nodeid);
+	if (entry) {
+		entry->users++;
+		if (reach->newest != entry) {
+			unlink_age(reach, entry);
+			link_newest(reach, entry);
+		}
+		*out = (struct reached){ .fd = entry->fd, .entry = entry };
+	}
+	pthread_mutex_unlock(&reach->lock);
+	return entry;
+}
+
+/* Takes over @fd, and lends it. Two threads may have reached the same inode: the second's is used once and dropped. */
+static int insert(struct reach *reach, uint64_t nodeid, int fd, struct reached *out)
+{
+	struct reach_entry *entry = calloc(1, sizeof(*entry));
+
+	if (!entry) {
+		close(fd);
+		return -ENOMEM;
+	}
+	entry->nodeid = nodeid;
+	entry->fd = fd;
+	entry->users = 1;
+	pthread_mutex_lock(&reach->lock);
+	if (find_entry(reach, nodeid)) {
+		entry->is_dropped = true;
+	} else {
+		struct reach_entry **bucket = bucket_of(reach, nodeid);
+
+		entry->next = *bucket;
+		*bucket = entry;
+		link_newest(reach, entry);
+		if (++reach->count > reach->limit)
+			evict(reach, reach->oldest);
+	}
+	pthread_mutex_unlock(&reach->lock);
+	*out = (struct reached){ .fd = fd, .entry = entry };
+	return 0;
+}
+
+void reach_put(struct reach *reach, struct reached *reached)
+{
+	struct reach_entry *entry = reached->entry;
+	bool is_last;
+
+	*reached = REACHED_NONE;
+	if (!entry)
+		return;
+	pthread_mutex_lock(&reach->lock);
+	is_last = --entry->users == 0 && entry->is_dropped;
+	pthread_mutex_unlock(&reach->lock);
+	if (is_last) {
+		close(entry->fd);
+		free(entry);
+	}
+}
+
+void reach_drop(struct reach *reach, uint64_t nodeid)
+{
+	struct reach_entry *entry;
+
+	pthread_mutex_lock(&reach->lock);
+	entry = find_entry(reach, nodeid);
+	if (entry)
+		evict(reach, entry);
+	pthread_mutex_unlock(&reach->lock);
+}
+
+unsigned reach_count(struct reach *reach)
+{
+	unsigned count;
+
+	pthread_mutex_lock(&reach->lock);
+	count = reach->count;
+	pthread_mutex_unlock(&reach->lock);
+	return count;
+}
+
+/* ---- reaching ---- */
+
+static bool is_meant(const struct inode_view *view, const struct stat *attributes)
+{
+	return attributes->st_ino == view->ino && attributes->st_dev == view->dev &&
+	       (attributes->st_mode & S_IFMT) == view->type;
+}
+
+static int open_by_handle(struct reach *reach, const struct inode_view *view)
+{
+	int mount_fd;
+
+	if (!view->handle.size)
+		return -ESTALE;
+	mount_fd = device_fd(reach, view->dev);
+	if (mount_fd < 0)
+		return -ESTALE;
+	return open_handle(mount_fd, &view->handle, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+}
+
+static int open_by_name(const struct inode_view *view, int parent_fd)
+{
+	struct stat attributes;
+	int fd = openat(parent_fd, view->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		return errno == ENOENT || errno == ENOTDIR ? -ESTALE : -errno;
+	if (fstatat(fd, "", &attributes, AT_EMPTY_PATH) < 0 || !is_meant(view, &attributes)) {
+		close(fd);
+		return -ESTALE;
+	}
+	return fd;
+}
+
+/*
+ * By name when the parent's descriptor is at hand, because that is cheapest; else by handle; else by name, reaching for the
+ * parent first (which may go up to the root).
+ */
+static int open_inode(struct reach *reach, const struct inode_view *view)
+{
+	struct reached parent = REACHED_NONE;
+	int fd = -ESTALE;
+
+	if (view->parent && !view->is_gone && borrow_cached(reach, view->parent, &parent))
+		fd = open_by_name(view, parent.fd);
+	if (fd == -ESTALE)
+		fd = open_by_handle(reach, view);
+	if (fd == -ESTALE && view->parent && !view->is_gone && parent.fd < 0 &&
+	    reach_get(reach, view->parent, &parent) == 0)
+		fd = open_by_name(view, parent.fd);
+	reach_put(reach, &parent);
+	return fd;
+}
+
+int reach_get(struct reach *reach, uint64_t nodeid, struct reached *out)
+{
+	struct inode_view view;
+	int fd, r;
+
+	if (borrow_cached(reach, nodeid, out))
+		return 0;
+	r = inode_get(reach->inodes, nodeid, &view);
+	if (r < 0)
+		return r;
+	fd = open_inode(reach, &view);
+	if (fd < 0)
+		return fd;
+	return insert(reach, nodeid, fd, out);
+}
+
+int reach_stat(struct reach *reach, uint64_t nodeid, struct stat *out)
+{
+	struct reached reached = REACHED_NONE;
+	struct inode_view view;
+	int r;
+
+	if (!borrow_cached(reach, nodeid, &reached)) {
+		r = inode_get(reach->inodes, nodeid, &view);
+		if (r < 0)
+			return r;
+		if (view.parent && !view.is_gone && borrow_cached(reach, view.parent, &reached)) {
+			r = fstatat(reached.fd, view.name, out, AT_SYMLINK_NOFOLLOW);
+			reach_put(reach, &reached);
+			if (r == 0 && is_meant(&view, out))
+				return 0;
+		}
+		r = reach_get(reach, nodeid, &reached);
+		if (r < 0)
+			return r;
+	}
+	r = fstatat(reached.fd, "", out, AT_EMPTY_PATH) < 0 ? -errno : 0;
+	reach_put(reach, &reached);
+	return r;
+}
+
+/* ---- beginning and end ---- */
+
+/* A handle that can be made and opened again: both are needed, and both are tried on the root. */
+static bool try_handles(int source_fd)
+{
+	struct inode_handle handle;
+	int fd;
+
+	if (get_handle(source_fd, "", AT_EMPTY_PATH, &handle) < 0)
+		return false;
+	fd = open_handle(source_fd, &handle, O_PATH | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	close(fd);
+	return true;
+}
+
+int reach_create(struct inodes *inodes, int source_fd, unsigned limit, struct reach **out)
+{
+	struct reach *reach = calloc(1, sizeof(*reach));
+	struct stat root;
+	int fd;
+
+	if (!reach)
+		return -ENOMEM;
+	pthread_mutex_init(&reach->lock, NULL);
+	reach->inodes = inodes;
+	reach->source_fd = source_fd;
+	reach->limit = limit;
+	/* open_by_handle_at(2) does not take an O_PATH descriptor. */
+	fd = openat(source_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &root) < 0) {
+		int r = -errno;
+
+		if (fd >= 0)
+			close(fd);
+		reach_destroy(reach);
+		return r;
+	}
+	reach->source_dev = root.st_dev;
+	reach->has_handles = try_handles(fd);
+	add_device(reach, root.st_dev, fd);
+	*out = reach;
+	return 0;
+}
+
+void reach_destroy(struct reach *reach)
+{
+	if (!reach)
+		return;
+	while (reach->oldest)
+		evict(reach, reach->oldest);
+	for (unsigned i = 0; i < reach->device_count; i++)
+		if (reach->devices[i].fd >= 0)
+			close(reach->devices[i].fd);
+	pthread_mutex_destroy(&reach->lock);
+	free(reach);
+}

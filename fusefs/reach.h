@@ -1,0 +1,68 @@
+/*
+ * Reach: from a nodeid to a descriptor on the backing file system.
+ *
+ * No inode owns a descriptor. An O_PATH descriptor is made when one is needed (from the parent's descriptor and
+ * the name, from the file handle, whichever is at hand) and kept in a bounded cache, least recently used out
+ * first. What is reached is checked to be the inode that was meant: a name may have been given to another file behind
+ * the mount.
+ *
+ * Any thread; one mutex inside, never held across a system call other than close().
+ */
+#pragma once
+
+#include "fusefs/inode.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+struct reach;
+struct reach_entry;
+
+/** A borrowed O_PATH descriptor; give it back with reach_put(). */
+struct reached {
+	int fd;
+	struct reach_entry *entry; /* NULL: the fd is the root's */
+};
+
+enum { REACH_NONE_FD = -1 };
+#define REACHED_NONE ((struct reached){ .fd = REACH_NONE_FD })
+
+/** @source_fd is borrowed: the root. @limit: descriptors the cache may hold. Returns 0 or a negative errno. */
+int reach_create(struct inodes *inodes, int source_fd, unsigned limit, struct reach **out);
+void reach_destroy(struct reach *reach);
+
+/** Whether file handles can be opened here (CAP_DAC_READ_SEARCH, a file system that has them). */
+bool reach_has_handles(const struct reach *reach);
+
+/** Get a descriptor of @nodeid. Returns 0, -ESTALE when it is no longer to be found, or another negative errno. */
+int reach_get(struct reach *reach, uint64_t nodeid, struct reached *out);
+
+/** Give it back. REACHED_NONE is fine. */
+void reach_put(struct reach *reach, struct reached *reached);
+
+/** Attributes of @nodeid, the cheapest way. Returns 0 or a negative errno. */
+int reach_stat(struct reach *reach, uint64_t nodeid, struct stat *out);
+
+/**
+ * Attributes and handle of @name in the directory @dir_fd, and what is needed to reach it later: notes a file system that is
+ * mounted there. Returns 0 or a negative errno.
+ */
+int reach_identify(struct reach *reach, int dir_fd, const char *name, struct stat *out_attributes,
+		   struct inode_handle *out_handle);
+
+/** The same of an open descriptor. */
+int reach_identify_fd(struct reach *reach, int fd, struct stat *out_attributes, struct inode_handle *out_handle);
+
+/** Drop a cached descriptor, so that a removed file's blocks are freed. */
+void reach_drop(struct reach *reach, uint64_t nodeid);
+
+/** Open the inode itself with @flags (no O_CREAT), through @reached. Returns a descriptor or a negative errno. */
+int reach_reopen(int path_fd, int flags);
+
+/** Writes "/proc/self/fd/N": a path that leads to the file of any descriptor. */
+enum { REACH_LINK_SIZE = 32 };
+void reach_link(int fd, char link[REACH_LINK_SIZE]);
+
+/** Descriptors in the cache. */
+unsigned reach_count(struct reach *reach);

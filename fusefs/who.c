@@ -1,0 +1,119 @@
+#include "fusefs/who.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { HOT_NS = 10 * 1000 * 1000 };
+
+void who_init(struct who *who)
+{
+	memset(who, 0, sizeof(*who));
+	for (int i = 0; i < WHO_SLOTS; i++)
+		who->slots[i].comm_fd = -1;
+}
+
+static void forget(struct who_slot *slot)
+{
+	if (slot->comm_fd >= 0)
+		close(slot->comm_fd);
+	*slot = (struct who_slot){ .comm_fd = -1 };
+}
+
+void who_finish(struct who *who)
+{
+	for (int i = 0; i < WHO_SLOTS; i++)
+		forget(&who->slots[i]);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Reads the comm of now. Returns 0, or a negative errno when the thread is gone. */
+static int refresh(struct who_slot *slot)
+{
+	char comm[EVENT_COMM_MAX + 2];
+	ssize_t n = pread(slot->comm_fd, comm, sizeof(comm), 0);
+
+	if (n <= 0)
+		return n < 0 ? -errno : -ESRCH;
+	if (comm[n - 1] == '\n')
+		n--;
+	if (n > EVENT_COMM_MAX)
+		n = EVENT_COMM_MAX;
+	memcpy(slot->comm, comm, n);
+	slot->comm_length = n;
+	slot->checked_ns = now_ns();
+	return 0;
+}
+
+static pid_t read_tgid(pid_t tid)
+{
+	char path[32], status[512];
+	const char *line;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	n = read(fd, status, sizeof(status) - 1);
+	close(fd);
+	if (n <= 0)
+		return 0;
+	status[n] = '\0';
+	line = strstr(status, "\nTgid:");
+	return line ? atoi(line + 6) : 0;
+}
+
+/* pidfd_open(2) takes only the leader of a thread group, and is far cheaper than reading status. */
+static pid_t process_of(pid_t tid)
+{
+	int fd = syscall(SYS_pidfd_open, tid, 0);
+
+	if (fd < 0)
+		return read_tgid(tid);
+	close(fd);
+	return tid;
+}
+
+static void learn(struct who_slot *slot, pid_t tid)
+{
+	char path[32];
+
+	forget(slot);
+	slot->tid = tid;
+	snprintf(path, sizeof(path), "/proc/%d/comm", tid);
+	slot->comm_fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (slot->comm_fd >= 0 && refresh(slot) == 0)
+		slot->pid = process_of(tid);
+	if (slot->pid == 0)
+		forget(slot);
+}
+
+const struct who_slot *who_find(struct who *who, pid_t tid, bool is_hot)
+{
+	struct who_slot *slot = &who->slots[(unsigned)tid % WHO_SLOTS];
+
+	if (tid <= 0) {
+		static const struct who_slot nobody = { .comm_fd = -1 };
+
+		return &nobody;
+	}
+	if (slot->tid == tid && is_hot && now_ns() - slot->checked_ns < HOT_NS)
+		return slot;
+	if (slot->tid != tid || refresh(slot) < 0)
+		learn(slot, tid);
+	return slot;
+}
