@@ -1,0 +1,203 @@
+#include "daemon/listener.h"
+
+#include "base/fdutil.h"
+#include "base/log.h"
+#include "base/scope.h"
+#include "base/statedir.h"
+#include "daemon/ancestry.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define RUN_DIR "/run/hrfs"
+
+enum { BACKLOG = 1024 }; /* connections that wait while a worker is replaced */
+
+/* ---- Where it is ---- */
+
+/* Root's is where the owner of the source can reach it, which /run/user/0 is not. */
+static int choose_default(const struct listener_options *options, char out[PATH_MAX])
+{
+	const char *runtime_dir = getenv("XDG_RUNTIME_DIR");
+	char parent[PATH_MAX], stem[PATH_MAX];
+	int r;
+
+	if (geteuid() == 0)
+		strcpy(parent, RUN_DIR);
+	else if (!runtime_dir || runtime_dir[0] != '/')
+		return snprintf(out, PATH_MAX, "%s/socket", options->state_path) < PATH_MAX ? 0 : -ENAMETOOLONG;
+	else if (snprintf(parent, sizeof(parent), "%s/hrfs", runtime_dir) >= sizeof(parent))
+		return -ENAMETOOLONG;
+	r = statedir_below(parent, options->source, stem, sizeof(stem));
+	if (r < 0)
+		return r;
+	return snprintf(out, PATH_MAX, "%s.sock", stem) < PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
+static int choose(const struct listener_options *options, char out[PATH_MAX])
+{
+	char cwd[PATH_MAX];
+
+	if (!options->path)
+		return choose_default(options, out);
+	if (options->path[0] == '/')
+		return snprintf(out, PATH_MAX, "%s", options->path) < PATH_MAX ? 0 : -ENAMETOOLONG;
+	if (!getcwd(cwd, sizeof(cwd)))
+		return -errno;
+	return snprintf(out, PATH_MAX, "%s/%s", cwd, options->path) < PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
+/* Open the directory of @path, which is made; *@out_name is the rest. */
+static int open_parent(const char *path, const char **out_name)
+{
+	const char *slash = strrchr(path, '/');
+	char parent[PATH_MAX];
+	int r, fd;
+
+	if (!slash[1])
+		return -EISDIR;
+	snprintf(parent, sizeof(parent), "%.*s", slash == path ? 1 : (int)(slash - path), path);
+	r = fd_mkdir_all(parent, geteuid() == 0 ? 0755 : 0700);
+	if (r < 0)
+		return r;
+	fd = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	*out_name = slash + 1;
+	return fd < 0 ? -errno : fd;
+}
+
+/* ---- Binding ---- */
+
+static int fill_address(struct sockaddr_un *address, int dir_fd, const char *name)
+{
+	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	if (snprintf(address->sun_path, sizeof(address->sun_path), "/proc/self/fd/%d/%s", dir_fd, name) >=
+	    sizeof(address->sun_path))
+		return -ENAMETOOLONG;
+	return 0;
+}
+
+/* Make way for our own. Returns 0, -EADDRINUSE (somebody listens), -EEXIST (it is no socket), or another negative errno. */
+static int remove_stale(int dir_fd, const char *name, const struct sockaddr_un *address)
+{
+	scoped(closep) int fd = -1;
+	struct stat st;
+
+	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (!S_ISSOCK(st.st_mode))
+		return -EEXIST;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	/* Whatever else it answers, EAGAIN for a full queue too, somebody is there. */
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno != ECONNREFUSED)
+		return -EADDRINUSE;
+	return unlinkat(dir_fd, name, 0) < 0 ? -errno : 0;
+}
+
+/* To connect one needs the right to write. The server asks again who it is. */
+static int set_access(int dir_fd, const char *name, const struct listener_options *options)
+{
+	bool has_group = options->group != (gid_t)-1;
+
+	if (has_group || geteuid() == 0)
+		if (fchownat(dir_fd, name, geteuid() == 0 ? options->owner : (uid_t)-1, options->group,
+			     AT_SYMLINK_NOFOLLOW) < 0)
+			return -errno;
+	return fchmodat(dir_fd, name, has_group ? 0660 : 0600, 0) < 0 ? -errno : 0;
+}
+
+/* A socket is no longer one when it is looked at through the mount. */
+static int check_outside(int dir_fd, const struct listener_options *options)
+{
+	int in_source = ancestry_has(dir_fd, options->source_stat);
+	int in_mount = ancestry_has(dir_fd, options->under_stat);
+
+	if (in_source < 0 || in_mount < 0)
+		return in_source < 0 ? in_source : in_mount;
+	return in_source || in_mount ? -EXDEV : 0;
+}
+
+static int bind_here(struct listener *listener, int dir_fd, const char *name, const struct listener_options *options)
+{
+	struct sockaddr_un address;
+	mode_t before;
+	struct stat st;
+	int r = check_outside(dir_fd, options);
+
+	if (r == 0)
+		r = fill_address(&address, dir_fd, name);
+	if (r == 0)
+		r = remove_stale(dir_fd, name, &address);
+	if (r < 0)
+		return r;
+	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (listener->fd < 0)
+		return -errno;
+	before = umask(0177);
+	r = bind(listener->fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
+	umask(before);
+	if (r < 0)
+		return r;
+	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	listener->dev = st.st_dev;
+	listener->ino = st.st_ino;
+	r = set_access(dir_fd, name, options);
+	if (r < 0)
+		return r;
+	return listen(listener->fd, BACKLOG) < 0 ? -errno : 0;
+}
+
+static enum exit_status refuse(const struct listener *listener, int error)
+{
+	if (error == -EADDRINUSE) {
+		log_error("another program listens at the socket %s", listener->path);
+		return STATUS_BUSY;
+	}
+	if (error == -EXDEV)
+		log_error("the socket %s would be inside the tree", listener->path);
+	else
+		log_error("cannot make the socket %s: %s", listener->path, strerror(-error));
+	return STATUS_STATE;
+}
+
+enum exit_status listener_open(struct listener *listener, const struct listener_options *options)
+{
+	scoped(closep) int dir_fd = -1;
+	const char *name = NULL;
+	int r;
+
+	*listener = (struct listener){ .fd = -1 };
+	r = choose(options, listener->path);
+	if (r < 0) {
+		log_error("no place for the socket: %s; see -o socket=PATH", strerror(-r));
+		return STATUS_STATE;
+	}
+	dir_fd = open_parent(listener->path, &name);
+	r = dir_fd < 0 ? dir_fd : bind_here(listener, dir_fd, name, options);
+	if (r == 0)
+		return STATUS_OK;
+	listener_close(listener);
+	return refuse(listener, r);
+}
+
+void listener_close(struct listener *listener)
+{
+	struct stat st;
+
+	closep(&listener->fd);
+	listener->fd = -1;
+	if (listener->ino && lstat(listener->path, &st) == 0 && st.st_dev == listener->dev &&
+	    st.st_ino == listener->ino)
+		unlink(listener->path);
+	listener->ino = 0;
+}

@@ -1,0 +1,124 @@
+/*
+ * mount.hrfs: mounts a directory so that every change to it is logged. See mount.hrfs(8).
+ *
+ * A tour of the tree, from the bottom up; docs/architecture.md says how it works together:
+ *
+ *     base/      knows nothing about hrfs: owning locals, messages, buffers, descriptors, the event loop
+ *     proto/     bytes that cross a boundary: the event's record, the JSON lines
+ *     eventlog/  the log: a journal in a mapped file, SQLite behind it, and the door to both, eventlog.h
+ *     fusefs/    the FUSE session: inodes, open files, operations, and how each becomes an event
+ *     serve/     the socket and its subscribers
+ *     daemon/    this program: options, checks, the supervisor that mounts, the worker that serves
+ *     client/    libhrfs, for programs that follow the log
+ *     cli/       hrfs, the command for people
+ *     docs/      how it is made, what is on disk, man pages
+ *     tests/     unit tests, and integration tests that drive the real mount
+ *     bench/     programs that print numbers
+ *     tools/     try, test, build, set up, and what only developers run
+ *
+ * Here: options.h reads the command line, setup.h checks and opens what it names, launch.h goes to the background,
+ * and supervisor.h keeps a worker.h alive until the end.
+ */
+#include "base/log.h"
+#include "base/scope.h"
+#include "daemon/handover.h"
+#include "daemon/inherit.h"
+#include "daemon/launch.h"
+#include "daemon/options.h"
+#include "daemon/setup.h"
+#include "daemon/supervisor.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void set_process(const struct options *options)
+{
+	const struct sigaction ignore = { .sa_handler = SIG_IGN };
+
+	log_init("mount.hrfs", options->debug ? LOG_DEBUG : options->is_verbose ? LOG_INFO : LOG_WARNING);
+	/* A peer that went away is an error of the write to it. */
+	sigaction(SIGPIPE, &ignore, NULL);
+	umask(022);
+}
+
+static enum exit_status print(const char *text)
+{
+	fputs(text, stdout);
+	return fflush(stdout) == 0 ? STATUS_OK : STATUS_SYSTEM;
+}
+
+/* Relative paths have been resolved, and no place is kept busy by us. */
+static enum exit_status leave_place(void)
+{
+	if (chdir("/") == 0)
+		return STATUS_OK;
+	log_error("cannot go to /: %m");
+	return STATUS_SYSTEM;
+}
+
+static enum exit_status run_new(struct setup *setup)
+{
+	struct launch launch = { .caller_fd = -1 };
+	enum exit_status status;
+
+	/* Somebody would wait for the end of a pipe that a daemon holds by accident. */
+	if (!setup->options.is_foreground)
+		inherit_only(NULL, 0);
+	status = setup_open(setup);
+	if (status == STATUS_OK)
+		status = leave_place();
+	if (status == STATUS_OK)
+		status = launch_begin(&launch, setup->options.is_foreground);
+	if (status == STATUS_OK)
+		status = supervisor_run(setup, &launch, NULL);
+	setup_close(setup);
+	/* Last, so that the caller can try again at once. */
+	launch_fail(&launch, status);
+	return status;
+}
+
+static enum exit_status run(struct setup *setup)
+{
+	struct launch launch = { .caller_fd = -1 };
+	struct handover handover;
+	enum exit_status status;
+	int r = handover_init();
+
+	if (r == 0)
+		r = handover_receive(setup, &handover);
+	if (r == 0)
+		return run_new(setup);
+	if (r < 0) {
+		log_error("cannot take over from the program before: %s", strerror(-r));
+		setup_close(setup);
+		return STATUS_SYSTEM;
+	}
+	status = supervisor_run(setup, &launch, &handover);
+	setup_close(setup);
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct setup setup = SETUP_EMPTY;
+	int r = options_parse(argc, argv, &setup.options);
+	enum exit_status status;
+
+	set_process(&setup.options);
+	if (r == OPTIONS_MOUNT)
+		return run(&setup);
+	if (r == OPTIONS_HELP)
+		status = print(options_help);
+	else if (r == OPTIONS_VERSION)
+		status = print("mount.hrfs " HRFS_VERSION "\n");
+	else {
+		log_error("%s", r == -EINVAL ? setup.options.complaint : strerror(-r));
+		status = r == -EINVAL ? STATUS_USAGE : STATUS_SYSTEM;
+	}
+	options_finish(&setup.options);
+	return status;
+}

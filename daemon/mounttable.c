@@ -1,0 +1,74 @@
+/*
+ * Mounttable: lines of mountinfo, in the order in which mounts were made:
+ *
+ *     36 35 0:45 /sub /mnt/point rw,noatime shared:1 - fuse.hrfs /src rw
+ *     id    dev       path       any number of words - type
+ *
+ * Blanks, tabs, newlines and backslashes in a path stand there as a backslash and three octal digits.
+ */
+#include "daemon/mounttable.h"
+
+#include "base/scope.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static bool is_octal(const char *digits)
+{
+	for (int i = 0; i < 3; i++)
+		if (digits[i] < '0' || digits[i] > '7')
+			return false;
+	return true;
+}
+
+/* Whether the escaped word at @word, which ends with a blank, is @path. */
+static bool is_path(const char *word, const char *path)
+{
+	for (; *word && *word != ' '; word++, path++) {
+		unsigned char c = *word;
+
+		if (c == '\\' && is_octal(word + 1)) {
+			c = (word[1] - '0') << 6 | (word[2] - '0') << 3 | (word[3] - '0');
+			word += 3;
+		}
+		if (c != (unsigned char)*path)
+			return false;
+	}
+	return *path == '\0';
+}
+
+static bool read_line(const char *line, const char *path, struct mounted *out)
+{
+	unsigned id, minor;
+	int path_at = 0;
+	const char *type;
+
+	if (sscanf(line, "%u %*u %*u:%u %*s %n", &id, &minor, &path_at) != 2 || path_at == 0)
+		return false;
+	if (!is_path(line + path_at, path))
+		return false;
+	type = strstr(line + path_at, " - ");
+	if (!type)
+		return false;
+	type += 3;
+	out->id = id;
+	out->minor = minor;
+	out->is_fuse = strncmp(type, "fuse ", 5) == 0 || strncmp(type, "fuse.", 5) == 0;
+	return true;
+}
+
+int mounttable_find(const char *path, struct mounted *out)
+{
+	scoped(fclosep) FILE *table = fopen("/proc/self/mountinfo", "re");
+	scoped(freep) char *line = NULL;
+	size_t size = 0;
+	int found = 0;
+
+	if (!table)
+		return -errno;
+	while (getline(&line, &size, table) >= 0)
+		if (read_line(line, path, out))
+			found = 1;
+	return ferror(table) ? -EIO : found;
+}

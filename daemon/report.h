@@ -1,0 +1,19 @@
+/* Report: what the daemon adds to the status that the server answers. */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct bytes;
+struct fs;
+struct setup;
+
+struct report {
+	const struct setup *setup; /* borrowed */
+	struct fs *fs;             /* borrowed */
+	pid_t supervisor_pid;
+	unsigned restarts;         /* workers before this one */
+};
+
+/** Append the members, each with a comma before it. Any thread. */
+void report_write(const struct report *report, struct bytes *json);

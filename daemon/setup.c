@@ -1,0 +1,241 @@
+#include "daemon/setup.h"
+
+#include "base/fdutil.h"
+#include "base/log.h"
+#include "base/scope.h"
+#include "daemon/ancestry.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#define URING_SWITCH "/sys/module/fuse/parameters/enable_uring"
+
+enum { GROUP_BUFFER_SIZE = 65536 };
+
+/* ---- The source ---- */
+
+static enum exit_status refuse_source(const char *path, int error)
+{
+	log_error("cannot use the source %s: %s", path, strerror(-error));
+	return error == -EACCES ? STATUS_PERMISSION : STATUS_SOURCE;
+}
+
+/* Before the mount point, which may be the same. A dead mount is cleaned away there. */
+static enum exit_status check_source(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return errno == ENOTCONN ? STATUS_OK : refuse_source(path, -errno);
+	return S_ISDIR(st.st_mode) ? STATUS_OK : refuse_source(path, -ENOTDIR);
+}
+
+static enum exit_status open_source(struct setup *setup, const char *path)
+{
+	if (!realpath(path, setup->source))
+		return refuse_source(path, -errno);
+	setup->source_fd = open(setup->source, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (setup->source_fd < 0 || fstat(setup->source_fd, &setup->source_stat) < 0)
+		return refuse_source(path, -errno);
+	if (faccessat(setup->source_fd, ".", R_OK | X_OK, AT_EACCESS) < 0)
+		return refuse_source(path, -errno);
+	return STATUS_OK;
+}
+
+/* ---- The mount point ---- */
+
+static bool is_over_source(const struct setup *setup)
+{
+	return setup->mountpoint.under_dev == setup->source_stat.st_dev &&
+	       setup->mountpoint.under_ino == setup->source_stat.st_ino;
+}
+
+/* A mount inside its own source would show itself in itself, without end. */
+static enum exit_status check_not_inside(const struct setup *setup)
+{
+	int r;
+
+	if (setup->is_in_place || setup->options.mount_namespace)
+		return STATUS_OK;
+	r = ancestry_of_path_has(setup->mountpoint.path, &setup->source_stat);
+	if (r == 0)
+		return STATUS_OK;
+	if (r < 0)
+		log_error("cannot mount at %s: %s", setup->mountpoint.path, strerror(-r));
+	else
+		log_error("cannot mount at %s: it is inside the source", setup->mountpoint.path);
+	return STATUS_MOUNT_POINT;
+}
+
+static enum exit_status open_places(struct setup *setup)
+{
+	const struct options *options = &setup->options;
+	const char *root = options->mount_point ? options->mount_point : options->source;
+	enum exit_status status = check_source(options->source);
+
+	if (status == STATUS_OK)
+		status = mountpoint_open(&setup->mountpoint, root, options->mount_namespace);
+	if (status == STATUS_OK)
+		status = open_source(setup, options->source);
+	if (status != STATUS_OK)
+		return status;
+	setup->is_in_place = is_over_source(setup);
+	return check_not_inside(setup);
+}
+
+/* ---- Transport ---- */
+
+/* Returns 1, 0, or a negative errno where the kernel has no such switch. */
+static int is_uring_enabled(void)
+{
+	scoped(closep) int fd = open(URING_SWITCH, O_RDONLY | O_CLOEXEC);
+	char value = 'N';
+
+	if (fd < 0)
+		return -errno;
+	(void)fd_read_all(fd, &value, 1);
+	return value == 'Y';
+}
+
+/*
+ * What "auto" means. The classic transport: only there a worker that dies is replaced without programs losing their open files.
+ * io_uring saves about half of the time of an untar, so it is for those who ask for it.
+ */
+static bool wants_uring(const struct options *options)
+{
+	return options->transport == TRANSPORT_IO_URING;
+}
+
+static enum exit_status choose_transport(struct setup *setup)
+{
+	int r;
+
+	setup->use_uring = wants_uring(&setup->options);
+	if (!setup->use_uring)
+		return STATUS_OK;
+	r = is_uring_enabled();
+	if (r > 0)
+		return STATUS_OK;
+	if (r < 0)
+		log_error("transport=io_uring: this kernel has no FUSE over io_uring (" URING_SWITCH ": %s)", strerror(-r));
+	else
+		log_error("transport=io_uring is switched off; root enables it: echo Y > " URING_SWITCH);
+	return STATUS_FUSE;
+}
+
+/* Known before mounting, so that nothing is mounted in vain. What the kernel lacks shows only later. */
+static enum exit_status check_passthrough(const struct options *options)
+{
+	if (options->passthrough != FS_ON || geteuid() == 0)
+		return STATUS_OK;
+	log_error("passthrough=on needs CAP_SYS_ADMIN");
+	return STATUS_FUSE;
+}
+
+/* ---- Subscribers ---- */
+
+/* By number where there is no such name. Returns 0, -ENOENT, or another negative errno. */
+static int find_group(const char *name, gid_t *out)
+{
+	scoped(freep) char *buffer = malloc(GROUP_BUFFER_SIZE);
+	struct group entry, *found = NULL;
+	unsigned long number;
+	char *end;
+	int r;
+
+	if (!buffer)
+		return -ENOMEM;
+	r = getgrnam_r(name, &entry, buffer, GROUP_BUFFER_SIZE, &found);
+	if (found) {
+		*out = found->gr_gid;
+		return 0;
+	}
+	number = strtoul(name, &end, 10);
+	if (name[0] < '0' || name[0] > '9' || *end || number >= (gid_t)-1)
+		return r == 0 ? -ENOENT : -r;
+	*out = number;
+	return 0;
+}
+
+static enum exit_status find_subscribers(struct setup *setup)
+{
+	const char *name = setup->options.subscribers;
+	int r;
+
+	if (!name)
+		return STATUS_OK;
+	r = find_group(name, &setup->subscribers);
+	if (r == 0)
+		return STATUS_OK;
+	log_error("subscribers=%s: %s", name, r == -ENOENT ? "no such group" : strerror(-r));
+	return STATUS_USAGE;
+}
+
+/* ---- All ---- */
+
+/*
+ * The soft limit is low for the sake of programs that use select(2), which we do not. More descriptors let the worker keep more files
+ * at hand; with fewer it works as well, so failing is no matter.
+ */
+static void raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static enum exit_status open_state(struct setup *setup)
+{
+	struct stat under = { .st_dev = setup->mountpoint.under_dev, .st_ino = setup->mountpoint.under_ino };
+	const struct state_around around = {
+		.source = setup->source,
+		.source_stat = &setup->source_stat,
+		.under_stat = &under,
+	};
+	const struct listener_options listener_options = {
+		.path = setup->options.socket,
+		.source_stat = &setup->source_stat,
+		.under_stat = &under,
+		.source = setup->source,
+		.state_path = setup->state.path,
+		.owner = setup->source_stat.st_uid,
+		.group = setup->subscribers,
+	};
+	enum exit_status status = state_open(&setup->state, setup->options.state, &around);
+
+	return status == STATUS_OK ? listener_open(&setup->listener, &listener_options) : status;
+}
+
+enum exit_status setup_open(struct setup *setup)
+{
+	enum exit_status status;
+
+	raise_file_limit();
+	status = check_passthrough(&setup->options);
+	if (status == STATUS_OK)
+		status = choose_transport(setup);
+	if (status == STATUS_OK)
+		status = find_subscribers(setup);
+	if (status == STATUS_OK)
+		status = open_places(setup);
+	if (status == STATUS_OK)
+		status = mountpoint_check(&setup->mountpoint, &setup->options);
+	return status == STATUS_OK ? open_state(setup) : status;
+}
+
+void setup_close(struct setup *setup)
+{
+	listener_close(&setup->listener);
+	state_close(&setup->state);
+	mountpoint_close(&setup->mountpoint);
+	closep(&setup->source_fd);
+	options_finish(&setup->options);
+	*setup = SETUP_EMPTY;
+}

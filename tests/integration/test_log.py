@@ -1,0 +1,177 @@
+"""hrfs log reads the history, mounted or not."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+import harness
+
+
+def log(mounted, *arguments, path=None):
+    done = subprocess.run([harness.HRFS, "log", path or mounted.point, "--json", *arguments], check=True,
+                          capture_output=True)
+    assert done.stderr == b""
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture
+def mounted(mount):
+    """A mount with some history: mkdir a, b, a/in; a/in/f with a write by sh; a chmod; all of it by one process each."""
+    made = mount()
+    for name in ("a", "b", "ab", "a/in"):
+        os.mkdir(made.path(name))
+    subprocess.run(["sh", "-c", "echo hello > a/in/f"], cwd=made.point, check=True)
+    os.chmod(made.path("b"), 0o700)
+    os.rename(made.path("a/in/f"), made.path("b/f"))
+    made.sync()
+    return made
+
+
+def test_log_gives_what_the_socket_gives(mounted):
+    mounted.settle()
+    mounted.sync()
+    events = log(mounted)
+    assert events == mounted.events()[:len(events)]
+    assert len(events) >= 9
+
+
+def test_any_path_inside_names_the_mount(mounted):
+    everything = log(mounted)
+    assert log(mounted, path=mounted.path("a/in")) == log(mounted, path=mounted.path("b/f")) == everything
+
+
+def test_the_current_directory_is_the_default(mounted):
+    done = subprocess.run([harness.HRFS, "log", "--json"], cwd=mounted.path("a"), check=True, capture_output=True)
+    assert len(done.stdout.splitlines()) == len(log(mounted))
+
+
+def test_log_works_when_nothing_is_mounted(mounted):
+    before = log(mounted)
+    mounted.stop()
+    after = log(mounted, path=mounted.state)
+    assert after[:len(before)] == before
+    assert after[-1]["op"] == "unmounted"
+    mounted.check()
+
+
+def test_log_reads_what_a_killed_daemon_left(mount):
+    mounted = mount()
+    mounted.expect_stderr = True
+    for number in range(1000):
+        os.mkdir(mounted.path(f"d{number}"))
+    mounted.kill_all()
+    events = log(mounted, path=mounted.state)
+    assert [event["path"] for event in events if event["op"] == "mkdir"] == [f"d{n}" for n in range(1000)]
+    mounted.start()
+
+
+def test_since_and_until_take_a_number(mounted):
+    everything = log(mounted)
+    # As everywhere: what comes after the one that is known.
+    assert log(mounted, "--since", "3") == everything[3:]
+    assert log(mounted, "--since", "0") == log(mounted, "--since", "oldest") == everything
+    assert log(mounted, "--until", "4") == everything[:4]
+    assert log(mounted, "--until", "0") == []
+    assert log(mounted, "--since", "3", "--until", "4") == everything[3:4]
+
+
+def test_since_and_until_take_a_time(mounted):
+    everything = log(mounted)
+    time = everything[3]["time"]
+    assert log(mounted, "--since", time) == [event for event in everything if event["time"] >= time]
+    assert log(mounted, "--until", time) == [event for event in everything if event["time"] <= time]
+    assert log(mounted, "--since", "1h ago") == everything
+    assert log(mounted, "--until", "1h ago") == []
+
+
+def test_op(mounted):
+    assert [e["path"] for e in log(mounted, "--op", "mkdir")] == ["a", "b", "ab", "a/in"]
+    assert {e["op"] for e in log(mounted, "--op", "mkdir,chmod")} == {"mkdir", "chmod"}
+    assert {e["op"] for e in log(mounted, "--op", "mkdir", "--op", "chmod")} == {"mkdir", "chmod"}
+
+
+def test_under_is_a_directory_and_not_a_prefix(mounted):
+    events = log(mounted, "--under", "a")
+    assert {e["path"] for e in events} == {"a", "a/in", "a/in/f"}
+    assert events[-1]["op"] in ("rename", "close"), "what leaves the directory belongs to it"
+    assert log(mounted, "--under", mounted.path("a")) == events
+
+
+def test_under_shows_what_was_renamed_into_it(mounted):
+    assert any(e["op"] == "rename" and e["to"] == "b/f" for e in log(mounted, "--under", "b"))
+
+
+def test_pid_and_comm(mounted):
+    by_us = log(mounted, "--pid", str(os.getpid()))
+    assert {e["pid"] for e in by_us} == {os.getpid()} and len(by_us) == 6
+    by_sh = log(mounted, "--comm", "sh")
+    assert {e["comm"] for e in by_sh} == {"sh"} and {e["op"] for e in by_sh} >= {"create", "write"}
+
+
+def test_text_has_a_line_an_event(mounted):
+    done = subprocess.run([harness.HRFS, "log", mounted.point], check=True, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(log(mounted))
+    assert any("mkdir" in line and "a/in" in line for line in lines)
+    assert "\x1b" not in done.stdout, "colours where there is no terminal"
+
+
+def test_a_reader_that_goes_away_is_no_error(mounted):
+    command = f'"{harness.HRFS}" log "{mounted.point}" --json | head -n 1; echo "${{PIPESTATUS[0]}}"'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "0" and done.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--op", "nothing"], ["--since", "whenever"], ["--until", ""], ["--pid", "x"], ["--pid", "-1"], ["--nothing"], ["a", "b"],
+], ids=" ".join)
+def test_bad_arguments_get_one_line_and_status_2(mounted, arguments):
+    done = subprocess.run([harness.HRFS, "log", *arguments], cwd=mounted.point, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("hrfs: log: ") and done.stderr.count("\n") == 1 and done.stdout == ""
+
+
+@pytest.mark.as_user
+def test_a_path_without_a_log_is_an_error_that_names_it(place):
+    done = subprocess.run([harness.HRFS, "log", place], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert place in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_sync_prints_the_number(mounted):
+    since = mounted.sync()
+    os.mkdir(mounted.path("one more"))
+    done = subprocess.run([harness.HRFS, "sync", mounted.path("a")], check=True, capture_output=True, text=True)
+    assert done.stdout == f"{since + 1}\n"
+
+
+def test_status_as_json_is_the_servers_and_for_people_says_the_same(mounted):
+    done = subprocess.run([harness.HRFS, "status", mounted.point, "--json"], check=True, capture_output=True)
+    said, status = json.loads(done.stdout), mounted.status()
+    assert set(said) == set(status)
+    for key in ("log_id", "next", "transport", "passthrough", "supervisor_pid", "worker_pid"):
+        assert said[key] == status[key]
+    done = subprocess.run([harness.HRFS, "status", mounted.point], check=True, capture_output=True, text=True)
+    for word in (status["log_id"], status["transport"], mounted.state, str(status["worker_pid"])):
+        assert word in done.stdout
+
+
+@pytest.mark.as_user
+@pytest.mark.parametrize("command", ["tail", "log", "status", "sync"])
+def test_help_and_a_wrong_option(command):
+    done = subprocess.run([harness.HRFS, command, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and f"hrfs {command}" in done.stdout
+    done = subprocess.run([harness.HRFS, command, "--wrong"], capture_output=True, text=True)
+    assert done.returncode == 2 and "--wrong" in done.stderr
+
+
+def test_a_big_log_comes_out_whole(mount):
+    mounted = mount()
+    for number in range(3000):
+        os.mkdir(mounted.path(f"d{number}"))
+        os.rmdir(mounted.path(f"d{number}"))
+    mounted.sync()
+    events = log(mounted)
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1)) and len(events) > 6000

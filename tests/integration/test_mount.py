@@ -1,0 +1,329 @@
+"""mount.hrfs: how it starts, how it ends, and what it says when it cannot."""
+
+import contextlib
+import os
+import shutil
+import signal
+import sqlite3
+import stat
+import subprocess
+
+import pytest
+
+import harness
+
+# As mount.hrfs(8) lists them.
+STATUS = {
+    "usage": 1, "source": 3, "mountpoint": 4, "busy": 5, "state": 6, "log": 7, "fuse": 8, "permission": 9,
+}
+
+
+def mount_hrfs(*arguments, user=None, **options):
+    preexec = (lambda: harness.become(user)) if user and harness.IS_ROOT else None
+    return subprocess.run([harness.MOUNT_HRFS, *arguments], capture_output=True, text=True, preexec_fn=preexec,
+                          timeout=harness.PATIENCE_S, stdin=subprocess.DEVNULL, **options)
+
+
+def complains(done, status, *words):
+    """It ended with @status and said why in one line, which has all of @words."""
+    assert done.returncode == STATUS[status], done
+    assert done.stdout == ""
+    assert done.stderr.startswith("mount.hrfs: ") and done.stderr.count("\n") == 1, done.stderr
+    for word in words:
+        assert word in done.stderr, done.stderr
+
+
+@pytest.fixture
+def folders(place):
+    """A source, a mount point and the options for a state folder and socket in this test's folder."""
+    source, point = os.path.join(place, "source"), os.path.join(place, "mnt")
+    os.mkdir(source)
+    os.mkdir(point)
+    return source, point, f"state={place}/state,socket={place}/socket"
+
+
+# ---- The beginning ----
+
+def test_it_returns_when_the_mount_is_live_and_goes_to_the_background(folders):
+    source, point, options = folders
+    done = mount_hrfs(source, point, "-o", options)
+    try:
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert int(os.getxattr(point, "user.hrfs.seq")) >= 1
+        os.mkdir(os.path.join(point, "d"))
+    finally:
+        subprocess.run(["umount", point], check=True)
+    assert os.listdir(source) == ["d"]
+
+
+def test_every_path_in_the_mount_leads_to_socket_and_log(mount):
+    mounted = mount()
+    os.makedirs(mounted.path("a/b"))
+    for path in (mounted.point, mounted.path("a"), mounted.path("a/b")):
+        assert os.getxattr(path, "user.hrfs.socket").decode() == mounted.socket
+        assert os.getxattr(path, "user.hrfs.log").decode() == mounted.state
+        assert os.listxattr(path) == []
+
+
+def test_state_folder_and_socket_are_private(mount):
+    mounted = mount()
+    assert stat.S_IMODE(os.stat(mounted.state).st_mode) == 0o700
+    for name in os.listdir(mounted.state):
+        assert stat.S_IMODE(os.stat(os.path.join(mounted.state, name)).st_mode) == 0o600, name
+
+
+def test_the_state_folder_belongs_to_the_owner_of_the_source(mount):
+    mounted = mount(start=False)
+    os.chown(mounted.source, harness.USER.pw_uid, harness.USER.pw_gid)
+    mounted.start()
+    for path in (mounted.state, *(os.path.join(mounted.state, name) for name in os.listdir(mounted.state))):
+        assert os.stat(path).st_uid == harness.USER.pw_uid, path
+
+
+def test_in_place_mounts_over_the_source(mount):
+    mounted = mount(start=False, in_place=True)
+    with open(os.path.join(mounted.source, "before"), "w") as file:
+        file.write("before")
+    mounted.start()
+    with open(mounted.path("before")) as file:
+        assert file.read() == "before"
+    with open(mounted.path("new"), "w") as file:
+        file.write("new")
+    event, _ = mounted.wait_for("oldest", op="close", path="new")
+    assert event["size"] == 3
+    mounted.stop()
+    assert sorted(os.listdir(mounted.source)) == ["before", "new"]
+    mounted.check()
+
+
+@contextlib.contextmanager
+def installed():
+    """mount.hrfs where mount(8) looks for it, under both its names."""
+    missing = [path for path in ("/sbin/mount.hrfs", "/sbin/mount.fuse.hrfs") if not os.path.lexists(path)]
+    for path in missing:
+        os.symlink(harness.MOUNT_HRFS, path)
+    try:
+        yield
+    finally:
+        for path in missing:
+            os.unlink(path)
+
+
+@pytest.mark.parametrize("kind", ["hrfs", "fuse.hrfs"])
+def test_mount_8_mounts_it(folders, kind):
+    source, point, options = folders
+    with installed():
+        subprocess.run(["mount", "-t", kind, source, point, "-o", options], check=True, timeout=harness.PATIENCE_S)
+        try:
+            with open("/proc/self/mounts") as mounts:
+                assert f"{source} {point} fuse.hrfs rw," in mounts.read()
+            os.mkdir(os.path.join(point, "d"))
+        finally:
+            subprocess.run(["umount", point], check=True)
+    assert os.listdir(source) == ["d"]
+
+
+@pytest.mark.parametrize("options", [
+    "defaults", "users,noauto,nofail,_netdev,comment=x,x-systemd.automount", "ro", "nosuid,nodev,noexec,noatime", "sync",
+    "dirsync", "fsname=thing,subtype=hrfs", "max_read=65536", "default_permissions,allow_other",
+])
+def test_options_of_mount_8_are_taken(mount, options):
+    mounted = mount(options=options)
+    if options == "ro":
+        with pytest.raises(OSError):
+            os.mkdir(mounted.path("d"))
+    else:
+        os.mkdir(mounted.path("d"))
+    with open("/proc/self/mounts") as mounts:
+        line = next(line for line in mounts if line.split()[1] == mounted.point)
+    for word in ("ro", "nosuid", "nodev", "noexec", "noatime", "dirsync", "sync"):
+        if word in options.split(","):
+            assert word in line.split()[3].split(","), line
+
+
+def test_version_and_help():
+    assert mount_hrfs("-V").stdout.startswith("mount.hrfs ")
+    done = mount_hrfs("-h")
+    assert done.returncode == 0 and "mount.hrfs" in done.stdout and "state=" in done.stdout
+
+
+# ---- The end ----
+
+def end_by_umount(mounted):
+    subprocess.run(["umount", mounted.point], check=True)
+
+
+def end_by_fusermount(mounted):
+    subprocess.run(["fusermount3", "-u", mounted.point], check=True)
+
+
+def end_by_sigterm(mounted):
+    mounted.process.send_signal(signal.SIGTERM)
+
+
+def end_by_sigint(mounted):
+    mounted.process.send_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("end", [end_by_umount, end_by_fusermount, end_by_sigterm, end_by_sigint])
+def test_every_way_to_end_it_is_clean(mount, mode, end):
+    mounted = mount(options=mode.options)
+    for number in range(500):
+        with open(mounted.path(f"f{number}"), "w") as file:
+            file.write("x" * number)
+    with mounted.subscribe("now") as subscription:
+        end(mounted)
+        mounted.exit_status = mounted.process.wait(harness.PATIENCE_S)
+        mounted.process = None
+        last = [line for line in iter(subscription.read_line, None)][-1]
+    assert last.startswith(b'{"bye":')
+    mounted.check()
+    assert not os.path.exists(mounted.socket)
+    assert mounted.logged()[-1]["op"] == "unmounted"
+
+
+@pytest.mark.as_user
+def test_a_user_mounts_and_unmounts(mount, a_user):
+    mounted = mount(user=a_user)
+
+    def work():
+        with open(mounted.path("f"), "w") as file:
+            file.write("by a user")
+        return True
+
+    assert harness.in_child(work, a_user if harness.IS_ROOT else None).value
+    mounted.stop()
+    mounted.check()
+    event = [event for event in mounted.logged() if event["op"] == "write"][0]
+    assert (event["path"], event["uid"], event["length"]) == ("f", a_user.pw_uid, 9)
+
+
+def test_sigterm_ends_it_while_a_file_is_open(mount):
+    mounted = mount()
+    mounted.expect_exit = 0
+    file = open(mounted.path("f"), "w")
+    file.write("x")
+    file.flush()
+    mounted.process.send_signal(signal.SIGTERM)
+    mounted.exit_status = mounted.process.wait(harness.PATIENCE_S)
+    mounted.process = None
+    with contextlib.suppress(OSError):
+        file.close()
+    mounted.check()
+
+
+# ---- What it refuses ----
+
+def test_a_missing_source(folders, place):
+    _, point, options = folders
+    complains(mount_hrfs(place + "/missing", point, "-o", options), "source", place + "/missing")
+
+
+def test_a_source_that_is_no_directory(folders, place):
+    _, point, options = folders
+    open(place + "/file", "w").close()
+    complains(mount_hrfs(place + "/file", point, "-o", options), "source", place + "/file")
+
+
+def test_a_missing_mount_point(folders, place):
+    source, _, options = folders
+    complains(mount_hrfs(source, place + "/missing", "-o", options), "mountpoint", place + "/missing")
+
+
+def test_a_mount_point_that_is_no_directory(folders, place):
+    source, _, options = folders
+    open(place + "/file", "w").close()
+    complains(mount_hrfs(source, place + "/file", "-o", options), "mountpoint", place + "/file")
+
+
+def test_a_state_that_another_mount_uses(mount, place):
+    mounted = mount()
+    point = place + "/other"
+    os.mkdir(point)
+    done = mount_hrfs(mounted.source, point, "-o", f"state={mounted.state},socket={place}/other-socket")
+    complains(done, "busy", mounted.state)
+    assert mounted.sync()
+
+
+def test_a_state_folder_that_cannot_be_written(folders, place):
+    source, point, _ = folders
+    open(place + "/file", "w").close()
+    complains(mount_hrfs(source, point, "-o", f"state={place}/file/state,socket={place}/socket"), "state", place + "/file")
+
+
+@pytest.mark.parametrize("where", ["state", "deep/er/state", ""])
+def test_a_state_folder_inside_the_source(folders, place, where):
+    source, point, _ = folders
+    state = os.path.join(source, where)
+    complains(mount_hrfs(source, point, "-o", f"state={state},socket={place}/socket"), "state", "inside")
+    assert os.listdir(source) == []
+
+
+def test_a_log_of_another_version(mount):
+    mounted = mount()
+    mounted.stop()
+    mounted.check()
+    with contextlib.closing(sqlite3.connect(mounted.state + "/events.db")) as database:
+        database.execute("PRAGMA user_version = 999")
+    done = mount_hrfs(mounted.source, mounted.point, "-o", f"state={mounted.state},socket={mounted.socket}")
+    complains(done, "log", mounted.state)
+
+
+def test_a_log_that_is_none(folders, place):
+    source, point, options = folders
+    os.mkdir(place + "/state", 0o700)
+    with open(place + "/state/events.db", "w") as file:
+        file.write("this is no database, and long enough to tell" * 100)
+    complains(mount_hrfs(source, point, "-o", options), "log", place + "/state")
+
+
+@pytest.mark.parametrize("option", ["nonsense", "transport=pigeon", "passthrough=maybe", "max_read=x", "state="])
+def test_an_unknown_option_or_value(folders, option):
+    source, point, options = folders
+    complains(mount_hrfs(source, point, "-o", f"{options},{option}"), "usage", option.split("=")[0])
+
+
+@pytest.mark.parametrize("arguments", [[], ["--nonsense"], ["a", "b", "c"]], ids=["none", "option", "three"])
+def test_wrong_arguments(arguments):
+    done = mount_hrfs(*arguments)
+    assert done.returncode == STATUS["usage"] and done.stderr
+
+
+def test_no_dev_fuse(disk_place):
+    source, point = os.path.join(disk_place, "source"), os.path.join(disk_place, "mnt")
+    os.mkdir(source)
+    os.mkdir(point)
+    program = shutil.copy(harness.MOUNT_HRFS, disk_place)
+    options = f"state={disk_place}/state,socket={disk_place}/socket"
+    # A namespace of its own, in which /dev has nothing in it.
+    done = subprocess.run(["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /dev && exec "$@"', "sh", program, source,
+                           point, "-o", options], capture_output=True, text=True, timeout=harness.PATIENCE_S,
+                          stdin=subprocess.PIPE)
+    complains(done, "fuse", "/dev/fuse")
+
+
+def test_no_permission_for_the_mount_point(folders, place, a_user):
+    source, point, _ = folders
+    state = place + "/theirs"
+    os.mkdir(state)
+    for path in (state, source):
+        os.chown(path, a_user.pw_uid, a_user.pw_gid)
+    done = mount_hrfs(source, point, "-o", f"state={state}/state,socket={state}/socket", user=a_user)
+    complains(done, "permission", point)
+
+
+def test_io_uring_that_cannot_be_had(folders):
+    if not os.path.exists(harness.URING_SWITCH):
+        pytest.skip("this kernel has no FUSE over io_uring")
+    with open(harness.URING_SWITCH) as switch:
+        if switch.read().strip() != "N":
+            pytest.skip("it is switched on here")
+    source, point, options = folders
+    complains(mount_hrfs(source, point, "-o", options + ",transport=io_uring"), "fuse", "enable_uring")
+
+
+def test_passthrough_that_cannot_be_had(mount, a_user):
+    """Passthrough needs CAP_SYS_ADMIN, so a user who insists is refused."""
+    mounted = mount(start=False, user=a_user)
+    options = f"state={mounted.state},socket={mounted.socket},passthrough=on"
+    complains(mount_hrfs(mounted.source, mounted.point, "-o", options, user=a_user), "fuse", "passthrough")

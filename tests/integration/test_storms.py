@@ -1,0 +1,212 @@
+"""Nothing is lost: not by a storm, not with thousands of files, not for slow subscribers."""
+
+import contextlib
+import os
+import random
+import re
+import resource
+import selectors
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import harness
+import workloads
+
+FILES = 4500
+
+
+def count_seen(path, pattern):
+    with open(path, errors="surrogateescape") as lines:
+        return len(set(re.findall(pattern, lines.read(), re.MULTILINE)))
+
+
+@contextlib.contextmanager
+def inotifywait(folder, out):
+    """What inotifywait sees below @folder, a path a line, in the file @out."""
+    with open(out, "w") as output, open(out + ".stderr", "w") as errors:
+        watcher = subprocess.Popen(["inotifywait", "-m", "-r", "-e", "close_write", "--format", "%w%f", folder],
+                                   stdout=output, stderr=errors)
+    try:
+        harness.wait_until(lambda: "Watches established" in open(out + ".stderr").read(), "inotifywait")
+        yield watcher
+    finally:
+        watcher.send_signal(signal.SIGINT)
+        watcher.wait(harness.PATIENCE_S)
+
+
+def test_hrfs_loses_nothing_of_what_inotifywait_loses(mount, place, show):
+    tarball = os.path.join(place, "tree.tar")
+    workloads.make_tarball(tarball, FILES)
+    mounted = mount()
+    native, out = os.path.join(place, "native"), os.path.join(place, "inotify")
+    os.mkdir(native)
+    with inotifywait(native, out + ".native"):
+        workloads.untar(tarball, native)
+    with inotifywait(mounted.point, out), mounted.subscribe() as subscription:
+        workloads.untar(tarball, mounted.point)
+        os.mkdir(mounted.path("end"))
+        events = subscription.until(lambda event: event["path"] == "end")
+        created = {event["path"] for event in events if event["op"] == "create"}
+        closed = {event["path"] for event in events if event["op"] == "close"}
+        while len(closed) < FILES:
+            closed |= {event["path"] for event in subscription.until(lambda event: event["op"] == "close")}
+    on_mount, on_native = (count_seen(path, r"^.*file\d+\.txt$") for path in (out, out + ".native"))
+    show(f"close after writing, of {FILES} files of an untar: inotifywait saw {on_native} natively and {on_mount} "
+         f"on the mount; hrfs {len(closed)}")
+    assert len(created) == len(closed) == FILES
+
+
+def test_10000_random_writes_are_10000_events(mount, mode):
+    mounted = mount(options=mode.options)
+    chance = random.Random(2)
+    writes = [(chance.randrange(8 << 20), chance.choice([1, 100, 4096, 10000, 65536])) for _ in range(10000)]
+    fd = os.open(mounted.path("f"), os.O_RDWR | os.O_CREAT)
+    for offset, length in writes:
+        assert os.pwrite(fd, b"x" * length, offset) == length
+    os.close(fd)
+    mounted.settle()
+    events = [event for event in mounted.events() if event["op"] == "write" and event["path"] == "f"]
+    assert [(event["offset"], event["length"]) for event in events] == writes
+
+
+def test_a_write_beyond_the_largest_request_adds_up(mount, mode):
+    mounted = mount(options=mode.options)
+    size = 20 << 20
+    fd = os.open(mounted.path("f"), os.O_WRONLY | os.O_CREAT)
+    assert os.pwrite(fd, b"x" * size, 4096) == size
+    os.close(fd)
+    mounted.settle()
+    end = 4096
+    for event in mounted.events():
+        if event["op"] == "write" and event["path"] == "f":
+            assert event["offset"] == end
+            end += event["length"]
+            assert event["size"] == end
+    assert end == 4096 + size
+
+
+# ---- A large tree and few descriptors ----
+
+def make_large_tree(root, files):
+    """Few different contents, so that git can take it in quickly."""
+    contents = [f"content {number}\n" * 10 for number in range(100)]
+    for number in range(files):
+        folder = f"{root}/d{number // 1000}"
+        if number % 1000 == 0:
+            os.mkdir(folder)
+        with open(f"{folder}/f{number}", "w") as file:
+            file.write(contents[number % 100])
+
+
+@pytest.mark.limit(500)
+def test_200000_files_with_1024_descriptors(mount, show):
+    files = 200_000
+    mounted = mount(start=False, preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024)))
+    make_large_tree(mounted.source, files)
+    workloads.git(mounted.source, "init", "-q")
+    workloads.git(mounted.source, "add", "-A")
+    mounted.start()
+
+    found = workloads.run("find", mounted.point, "-path", "*/.git", "-prune", "-o", "-type", "f", "-print")
+    assert found.count("\n") == files
+    matches = workloads.run("grep", "-r", "-l", "--exclude-dir=.git", "content 42$", mounted.point)
+    assert matches.count("\n") == files // 100
+    status = workloads.git(mounted.point, "status", "--porcelain")
+    assert status.count("\nA ") + status.startswith("A ") == files
+    worker = mounted.status()["worker_pid"]
+    descriptors = len(os.listdir(f"/proc/{worker}/fd"))
+    show(f"{files} files, 1024 descriptors allowed: the worker has {descriptors} open")
+    assert descriptors < 1024
+    workloads.run("rm", "-rf", *[mounted.path(name) for name in os.listdir(mounted.point)])
+    assert os.listdir(mounted.source) == []
+
+
+# ---- Subscribers ----
+
+class Reader:
+    """A subscriber that checks the order as it reads and keeps no more than a digest."""
+
+    def __init__(self, path, since):
+        self.path = path
+        self.last = since
+        self.open()
+
+    def open(self):
+        self.connection = harness.Subscription(self.path, self.last)
+        self.connection.socket.setblocking(False)
+        self.rest = self.connection.buffer
+        self.connection.buffer = b""
+        self.take(b"")
+
+    def take(self, data):
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        for line in lines:
+            if line.startswith(b'{"seq":'):
+                seq = int(line[7:line.index(b",")])
+                assert seq == self.last + 1, "a hole, or a repeat"
+                self.last = seq
+            else:
+                assert line.startswith(b'{"caught_up":'), line
+
+    def read(self):
+        data = self.connection.socket.recv(1 << 18)
+        assert data, "the server closed the connection"
+        self.take(data)
+
+    def close(self):
+        self.connection.close()
+        self.rest = b""
+
+
+def anonymous_memory(pid):
+    """Bytes that the process has allocated; the mapped journal is not among them."""
+    with open(f"/proc/{pid}/status") as status:
+        return int(re.search(r"RssAnon:\s*(\d+) kB", status.read()).group(1)) << 10
+
+
+def read_until(readers, is_over):
+    """Let all @readers read what comes, until @is_over()."""
+    with selectors.DefaultSelector() as selector:
+        for reader in readers:
+            selector.register(reader.connection.socket, selectors.EVENT_READ, reader)
+        while not is_over():
+            for key, _ in selector.select(0.1):
+                key.data.read()
+
+
+@pytest.mark.limit(300)
+def test_50_subscribers_each_get_every_event_once(mount, show):
+    mounted = mount()
+    storm_script = os.path.join(os.path.dirname(__file__), "storm.py")
+    start = mounted.sync()
+    readers = [Reader(mounted.socket, start) for _ in range(48)]
+    stopped = Reader(mounted.socket, start)
+    killed = Reader(mounted.socket, start)
+    worker = mounted.status()["worker_pid"]
+    before = peak = anonymous_memory(worker)
+
+    for half in range(2):
+        storm = subprocess.Popen([sys.executable, storm_script, mounted.point, f"storm{half}",
+                                  os.path.join(mounted.folder, "diary"), "500"], stdin=subprocess.PIPE)
+
+        def is_over():
+            nonlocal peak
+            peak = max(peak, anonymous_memory(worker))
+            return storm.poll() is not None
+
+        # One of them dies after the first half, and is back after the second with what it had.
+        read_until(readers + ([killed] if half == 0 else []), is_over)
+        assert storm.returncode == 0
+        killed.close() if half == 0 else killed.open()
+
+    mounted.settle()
+    end = mounted.sync()
+    read_until([*readers, killed, stopped], lambda: all(reader.last >= end for reader in [*readers, killed, stopped]))
+    after = anonymous_memory(worker)
+    show(f"50 subscribers, {end - start} events each; the worker's memory: {before >> 10} KiB before, "
+         f"{peak >> 10} at most, {after >> 10} after")
+    assert end - start > 20_000
+    assert peak - before < 32 << 20

@@ -1,0 +1,161 @@
+"""The same work done on a mount and natively, on the same kind of file system, and what differs between the two."""
+
+import collections
+import errno
+import hashlib
+import json
+import os
+import stat
+
+import calls
+import harness
+
+# Who does something. @lacks is a capability that is taken away.
+Person = collections.namedtuple("Person", "name uid gid groups lacks", defaults=((), None))
+
+# No account has these numbers; nothing here needs one.
+TEAM, OTHER_TEAM = 62001, 62002
+
+ROOT = Person("root", 0, 0)
+TAMED_ROOT = Person("root without CAP_FSETID", 0, 0, (), calls.CAP_FSETID)
+OWNER = Person("owner", 61001, 61001, (TEAM,))
+MEMBER = Person("member", 61002, 61002, (TEAM,))
+STRANGER = Person("stranger", 61003, 61003)
+
+# What no test asks for: labels that a security module gives by itself.
+IGNORED_XATTRS = ("security.selinux",)
+
+CONTENT_MAX = 1 << 20
+
+
+def attempt(call, *arguments, **named):
+    """What @call returns, or the name of the error that it fails with."""
+    try:
+        value = call(*arguments, **named)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def become(person):
+    os.setgroups(list(person.groups))
+    os.setresgid(person.gid, person.gid, person.gid)
+    os.setresuid(person.uid, person.uid, person.uid)
+    if person.lacks is not None:
+        calls.drop_capability(person.lacks)
+
+
+def mode_of(path):
+    """Type and permissions, as a number that a person can read."""
+    return oct(os.lstat(path).st_mode)
+
+
+def make_file(path, data=b"", mode=0o644, owner=None):
+    """A file with exactly this mode, whatever the umask."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    os.write(fd, data)
+    if owner:
+        os.fchown(fd, *owner)
+    os.fchmod(fd, mode)
+    os.close(fd)
+
+
+def make_directory(path, mode=0o755, owner=None):
+    os.mkdir(path)
+    if owner:
+        os.chown(path, *owner)
+    os.chmod(path, mode)
+
+
+# ---- What a tree is ----
+
+def content_of(path, st):
+    if st.st_size > CONTENT_MAX:
+        return None
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()[:16]
+
+
+def facts(path):
+    """What can be seen of a file and does not depend on when and where it was made."""
+    st = os.lstat(path)
+    found = {"mode": oct(st.st_mode), "owner": [st.st_uid, st.st_gid], "links": st.st_nlink}
+    if stat.S_ISREG(st.st_mode):
+        found |= {"size": st.st_size, "content": content_of(path, st)}
+    elif stat.S_ISLNK(st.st_mode):
+        found["target"] = os.readlink(path)
+    elif stat.S_ISCHR(st.st_mode) or stat.S_ISBLK(st.st_mode):
+        found["device"] = st.st_rdev
+    for name in os.listxattr(path, follow_symlinks=False):
+        if name not in IGNORED_XATTRS:
+            found[name] = os.getxattr(path, name, follow_symlinks=False).hex()
+    return found
+
+
+def tree(root):
+    """{path: facts} of everything at and below @root."""
+    found = {"": facts(root)}
+    pending = [""]
+    while pending:
+        parent = pending.pop()
+        with os.scandir(os.path.join(root, parent)) as entries:
+            for entry in entries:
+                path = os.path.join(parent, entry.name)
+                found[path] = facts(entry.path)
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(path)
+    return found
+
+
+def differences(ours, theirs, our_name, their_name):
+    """What differs between two dictionaries, as sentences."""
+    return [f"{key!r}: {our_name} {ours.get(key)}, {their_name} {theirs.get(key)}"
+            for key in sorted(ours.keys() | theirs.keys()) if ours.get(key) != theirs.get(key)]
+
+
+# ---- Two of them ----
+
+def observe(root, work, who, umask):
+    """Do @work as @who in @root, in a child process."""
+    def in_root():
+        os.chdir(root)
+        os.umask(umask)
+        become(who)
+        return work()
+    return harness.in_child(in_root).value
+
+
+class Twins:
+    """
+    A mount, and a tree beside its source on which everything is done natively, too.
+
+    Work is a function that uses relative names and returns what it saw, as JSON can carry it.
+    """
+
+    def __init__(self, mounted, native):
+        self.mounted = mounted
+        self.native = native
+        os.mkdir(native)
+        os.chmod(native, stat.S_IMODE(os.stat(mounted.source).st_mode))
+
+    def same(self, work, who=ROOT, umask=0o022):
+        """Do @work on both as @who. What it returns must be the same, and then so must be the trees; returns it."""
+        native = observe(self.native, work, who, umask)
+        ours = observe(self.mounted.point, work, who, umask)
+        assert ours == native, f"{who.name} {self.explain(ours, native)}"
+        self.check_trees()
+        return ours
+
+    @staticmethod
+    def explain(ours, native):
+        if isinstance(ours, list) and isinstance(native, list):
+            ours, native = dict(enumerate(map(json.dumps, ours))), dict(enumerate(map(json.dumps, native)))
+        if isinstance(ours, dict) and isinstance(native, dict):
+            return "\n".join(["gets something else:", *differences(ours, native, "mount", "native")[:40]])
+        return f"gets {ours}, natively {native}"
+
+    def check_trees(self):
+        """What the mount shows, what is underneath, and what the native tree is, are one."""
+        native, shown, real = tree(self.native), tree(self.mounted.point), tree(self.mounted.real)
+        wrong = differences(shown, native, "mount", "native") + differences(real, native, "source", "native")
+        assert not wrong, "\n".join(wrong[:40])
