@@ -31,26 +31,38 @@ static bool is_root(void)
 
 /* ---- Namespaces ---- */
 
-static int enter(int namespace_fd)
+/* Go there. *@out_cwd_fd is for leave(): the working directory does not come along. Returns 0 or a negative errno. */
+static int enter(const struct mountpoint *mountpoint, int *out_cwd_fd)
 {
-	if (namespace_fd < 0)
+	scoped(closep) int cwd_fd = -1;
+
+	*out_cwd_fd = -1;
+	if (mountpoint->namespace_fd < 0)
 		return 0;
-	return setns(namespace_fd, CLONE_NEWNS) < 0 ? -errno : 0;
+	cwd_fd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (cwd_fd < 0 || setns(mountpoint->namespace_fd, CLONE_NEWNS) < 0)
+		return -errno;
+	*out_cwd_fd = take_fd(cwd_fd);
+	return 0;
 }
 
-static void leave(const struct mountpoint *mountpoint)
+/* Come back. @cwd_fd is taken over. */
+static void leave(const struct mountpoint *mountpoint, int cwd_fd)
 {
+	if (cwd_fd < 0)
+		return;
 	/* It cannot fail for those who could go there, and to go on elsewhere would be wrong. */
-	if (enter(mountpoint->home_fd) < 0) {
-		log_error("cannot come back from the mount namespace");
+	if (setns(mountpoint->home_fd, CLONE_NEWNS) < 0 || fchdir(cwd_fd) < 0) {
+		log_error("cannot come back from the mount namespace: %m");
 		_exit(STATUS_SYSTEM);
 	}
+	close(cwd_fd);
 }
 
 static enum exit_status open_namespace(struct mountpoint *mountpoint, const char *namespace)
 {
 	char path[PATH_MAX];
-	int r;
+	int cwd_fd, r;
 
 	if (!namespace)
 		return STATUS_OK;
@@ -61,12 +73,12 @@ static enum exit_status open_namespace(struct mountpoint *mountpoint, const char
 		log_error("cannot open the mount namespace '%s': %m", namespace);
 		return STATUS_USAGE;
 	}
-	r = enter(mountpoint->namespace_fd);
+	r = enter(mountpoint, &cwd_fd);
 	if (r < 0) {
 		log_error("cannot enter the mount namespace '%s': %s", namespace, strerror(-r));
 		return r == -EPERM ? STATUS_PERMISSION : STATUS_USAGE;
 	}
-	leave(mountpoint);
+	leave(mountpoint, cwd_fd);
 	return STATUS_OK;
 }
 
@@ -135,6 +147,28 @@ static int find(struct mountpoint *mountpoint, const char *path)
 	return 0;
 }
 
+static int make_absolute(const char *path, char out[PATH_MAX])
+{
+	char cwd[PATH_MAX] = "";
+
+	if (path[0] != '/' && !getcwd(cwd, sizeof(cwd)))
+		return -errno;
+	return snprintf(out, PATH_MAX, "%s%s%s", cwd, cwd[0] ? "/" : "", path) < PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
+static int find_there(struct mountpoint *mountpoint, const char *path)
+{
+	char absolute[PATH_MAX];
+	int cwd_fd = -1, r = make_absolute(path, absolute);
+
+	if (r == 0)
+		r = enter(mountpoint, &cwd_fd);
+	if (r == 0)
+		r = find(mountpoint, absolute);
+	leave(mountpoint, cwd_fd);
+	return r;
+}
+
 enum exit_status mountpoint_open(struct mountpoint *mountpoint, const char *path, const char *namespace)
 {
 	enum exit_status status;
@@ -144,10 +178,7 @@ enum exit_status mountpoint_open(struct mountpoint *mountpoint, const char *path
 	status = open_namespace(mountpoint, namespace);
 	if (status != STATUS_OK)
 		return status;
-	r = enter(mountpoint->namespace_fd);
-	if (r == 0)
-		r = find(mountpoint, path);
-	leave(mountpoint);
+	r = find_there(mountpoint, path);
 	if (r == 0)
 		return STATUS_OK;
 	log_error("cannot mount at %s: %s", path, strerror(-r));
@@ -275,7 +306,7 @@ enum exit_status mountpoint_mount(struct mountpoint *mountpoint, const char *fsn
 				  int *out_fuse_fd)
 {
 	char words[FUSERMOUNT_WORDS_MAX] = "";
-	int fd, r = enter(mountpoint->namespace_fd);
+	int cwd_fd, fd, r = enter(mountpoint, &cwd_fd);
 
 	if (r < 0)
 		return refuse(mountpoint, r, words);
@@ -285,7 +316,7 @@ enum exit_status mountpoint_mount(struct mountpoint *mountpoint, const char *fsn
 		fd = fusermount_mount(mountpoint->path, fsname, options, words);
 	if (fd >= 0)
 		note_mount(mountpoint);
-	leave(mountpoint);
+	leave(mountpoint, cwd_fd);
 	if (fd < 0)
 		return refuse(mountpoint, fd, words);
 	*out_fuse_fd = fd;
@@ -305,17 +336,18 @@ static bool is_mounted_here(const struct mountpoint *mountpoint)
 bool mountpoint_is_mounted(const struct mountpoint *mountpoint)
 {
 	bool is_mounted;
+	int cwd_fd;
 
-	if (enter(mountpoint->namespace_fd) < 0)
+	if (enter(mountpoint, &cwd_fd) < 0)
 		return false;
 	is_mounted = is_mounted_here(mountpoint);
-	leave(mountpoint);
+	leave(mountpoint, cwd_fd);
 	return is_mounted;
 }
 
 int mountpoint_unmount(const struct mountpoint *mountpoint, bool lazily)
 {
-	int r = enter(mountpoint->namespace_fd);
+	int cwd_fd, r = enter(mountpoint, &cwd_fd);
 
 	if (r < 0)
 		return r;
@@ -326,7 +358,7 @@ int mountpoint_unmount(const struct mountpoint *mountpoint, bool lazily)
 	/* Somebody else may have been quicker. */
 	if (r < 0 && !is_mounted_here(mountpoint))
 		r = 0;
-	leave(mountpoint);
+	leave(mountpoint, cwd_fd);
 	return r;
 }
 

@@ -15,7 +15,8 @@
  *      (end) <-- exit 0, whenever somebody unmounts
  *
  * What becomes of the mount when a worker dies depends on the transport. Classic: the next one takes over the connection, and programs
- * only wait. io_uring: what was in the rings is lost, so the connection is aborted and the tree mounted afresh.
+ * only wait. io_uring: what was in the rings is lost, so the connection is aborted, and the tree mounted afresh once a worker is
+ * there for it.
  */
 #include "daemon/supervisor.h"
 
@@ -101,13 +102,35 @@ static void end(struct supervisor *supervisor, enum exit_status result)
 
 /* ---- The mount ---- */
 
+/* With a dead worker: whoever waits for it gets an error. The mount stays, so that nobody writes to what is under it. */
+static void abort_mount(struct supervisor *supervisor)
+{
+	closep(&supervisor->watch_fd);
+	supervisor->watch_fd = -1;
+	if (supervisor->fuse_fd < 0)
+		return;
+	mountpoint_abort(&supervisor->setup->mountpoint);
+	close(take_fd(supervisor->fuse_fd));
+}
+
+/* What has been aborted. */
+static void remove_mount(struct supervisor *supervisor)
+{
+	int r = mountpoint_unmount(&supervisor->setup->mountpoint, true);
+
+	if (r < 0)
+		log_error("cannot unmount %s: %s", supervisor->setup->mountpoint.path, strerror(-r));
+}
+
 /* Returns a status, having said why. */
 static enum exit_status mount_tree(struct supervisor *supervisor)
 {
 	struct setup *setup = supervisor->setup;
 	const char *fsname = setup->options.fsname ? setup->options.fsname : setup->source;
-	enum exit_status status = mountpoint_mount(&setup->mountpoint, fsname, &setup->options, &supervisor->fuse_fd);
+	enum exit_status status;
 
+	remove_mount(supervisor);
+	status = mountpoint_mount(&setup->mountpoint, fsname, &setup->options, &supervisor->fuse_fd);
 	if (status != STATUS_OK || !setup->options.auto_unmount)
 		return status;
 	supervisor->watch_fd = mountpoint_watch(&setup->mountpoint);
@@ -115,22 +138,6 @@ static enum exit_status mount_tree(struct supervisor *supervisor)
 		return STATUS_OK;
 	log_error("auto_unmount cannot be had: %s", strerror(-supervisor->watch_fd));
 	return STATUS_SYSTEM;
-}
-
-/* With a dead worker. Whoever waits for it gets an error, and the place is free. */
-static void drop_mount(struct supervisor *supervisor)
-{
-	int r;
-
-	closep(&supervisor->watch_fd);
-	supervisor->watch_fd = -1;
-	if (supervisor->fuse_fd < 0)
-		return;
-	mountpoint_abort(&supervisor->setup->mountpoint);
-	close(take_fd(supervisor->fuse_fd));
-	r = mountpoint_unmount(&supervisor->setup->mountpoint, true);
-	if (r < 0)
-		log_error("cannot unmount %s: %s", supervisor->setup->mountpoint.path, strerror(-r));
 }
 
 /* May block for as long as the worker does not answer, so it is a process of its own. */
@@ -277,7 +284,7 @@ static void replace_worker(struct supervisor *supervisor, int wait_status)
 	say_how_it_died(wait_status);
 	supervisor->restarts++;
 	if (supervisor->setup->use_uring || cannot_adopt)
-		drop_mount(supervisor);
+		abort_mount(supervisor);
 	if (has_failed(supervisor, wait_status)) {
 		fail(supervisor);
 		return;
@@ -551,7 +558,8 @@ static void adopt(struct supervisor *supervisor, const struct handover *handover
 
 static void finish(struct supervisor *supervisor)
 {
-	drop_mount(supervisor);
+	abort_mount(supervisor);
+	remove_mount(supervisor);
 	closep(&supervisor->tables_fd);
 	closep(&supervisor->signal_fd);
 }

@@ -273,7 +273,7 @@ class Play:
 
     def mapped_range(self, file):
         """A mapping, and a range in it that lies before the end of the file: beyond is a bus error."""
-        usable = [m for m in file.mappings if m.size() and min(len(m), len(file.data))]
+        usable = file.mappings if file.data else []
         if not usable:
             return None
         mapping = self.chance.choice(usable)

@@ -21,7 +21,8 @@ import select
 import sys
 import time
 
-GONE = {errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ESTALE, errno.EINTR, errno.ENODEV}
+# What the kernel gives for a mount whose connection was ended; ECANCELED for a request that was in a ring.
+GONE = {errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED, errno.EIO, errno.ESTALE, errno.EINTR, errno.ENODEV}
 
 
 class MountIsGone(Exception):

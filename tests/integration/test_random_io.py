@@ -2,7 +2,7 @@
 Random reads, writes, truncations, stores through mappings, allocations and copies, compared with a model in memory.
 
 HRFS_RANDOM_OPS is the number of operations a seed; 3,000 where it is not set, so that all of this takes seconds. The
-long run is HRFS_RANDOM_OPS=200000, about three minutes a test. HRFS_RANDOM_SEEDS="5 6 7" takes other seeds.
+long run is HRFS_RANDOM_OPS=200000, about a minute a test. HRFS_RANDOM_SEEDS="5 6 7" takes other seeds.
 """
 
 import os
