@@ -266,14 +266,17 @@ static const struct option_row rows[] = {
 	IGNORED("nofail", ARGUMENT_NONE),
 	IGNORED("comment", ARGUMENT_OPTIONAL),
 
+	/* Always on. */
+	IGNORED("default_permissions", ARGUMENT_NONE),
+
 	SET("ro", MS_RDONLY),
 	CLEAR("rw", MS_RDONLY),
 	ALLOW("suid", MS_NOSUID, wants_suid),
 	FORBID("nosuid", MS_NOSUID, wants_suid),
 	ALLOW("dev", MS_NODEV, wants_dev),
 	FORBID("nodev", MS_NODEV, wants_dev),
-	ALLOW("exec", MS_NOEXEC, wants_exec),
-	FORBID("noexec", MS_NOEXEC, wants_exec),
+	CLEAR("exec", MS_NOEXEC),
+	SET("noexec", MS_NOEXEC),
 	CLEAR("atime", MS_NOATIME),
 	SET("noatime", MS_NOATIME),
 	CLEAR("diratime", MS_NODIRATIME),
@@ -288,7 +291,6 @@ static const struct option_row rows[] = {
 
 	TRUE("allow_other", allow_other),
 	TRUE("allow_root", allow_root),
-	TRUE("default_permissions", default_permissions),
 	TRUE("auto_unmount", auto_unmount),
 	STRING("fsname", fsname),
 	STRING("subtype", subtype),

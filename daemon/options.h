@@ -27,9 +27,8 @@ struct options {
 	char *text;           /* the lists of all -o, as given; "" without */
 
 	unsigned long mount_flags; /* MS_RDONLY and its like, of mount(2) */
-	bool wants_suid;           /* -o suid, exec or dev was said aloud */
-	bool wants_dev;
-	bool wants_exec;
+	bool wants_suid;           /* -o suid was said aloud */
+	bool wants_dev;            /* -o dev */
 
 	bool is_foreground; /* -f, -d */
 	bool is_verbose;    /* -v */
@@ -38,7 +37,6 @@ struct options {
 
 	bool allow_other;
 	bool allow_root;
-	bool default_permissions;
 	bool auto_unmount;
 	unsigned max_read; /* bytes; 0: the kernel's own limit */
 

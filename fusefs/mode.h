@@ -14,7 +14,8 @@
  *                goes to the backing file
  *   DIRECT       a new file that was created write-only, which saves the backing id: nothing maps it, and who reads it
  *                while it is written asks us
- *   CACHED       no passthrough on this mount: reads from the page cache, writes through it
+ *   CACHED       no passthrough on this mount: reads from the page cache; writes past it, or through it where the kernel
+ *                cannot map a file that is open for direct I/O
  *
  * What is known of an inode while it is open stands here too: its size, and the time stamps after our own last
  * change, by which stores through a mapping are noticed.

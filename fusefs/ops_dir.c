@@ -495,7 +495,7 @@ static size_t add_plus(struct op *op, uint64_t dir, int fd, char *buffer, size_t
 static ssize_t fill_entries(struct op *op, uint64_t dir, struct file *file, int fd, char *buffer,
 			    size_t size, off_t offset, bool plus)
 {
-	struct dirent64_record *entry;
+	struct dirent64_record *entry = NULL;
 	size_t filled = 0;
 	int r;
 

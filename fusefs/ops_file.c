@@ -32,7 +32,7 @@ static bool is_synchronous(const struct fs *fs, const struct file *file)
 
 /* ---- opening ---- */
 
-static void fill_reply(const struct file *file, struct fuse_file_info *fi)
+static void fill_reply(const struct fs *fs, const struct file *file, struct fuse_file_info *fi)
 {
 	fi->fh = file->fh;
 	/* RELEASE carries the end of an open; nothing needs to be flushed before. */
@@ -46,7 +46,9 @@ static void fill_reply(const struct file *file, struct fuse_file_info *fi)
 		fi->direct_io = 1;
 		break;
 	default:
-		fi->keep_cache = 1;
+		/* A write through the page cache may be cut at its pages; past it, write(2) is one request. */
+		fi->direct_io = is_for_writing(file->flags) && fs->can_map_direct;
+		fi->keep_cache = !fi->direct_io;
 		break;
 	}
 }
@@ -203,7 +205,7 @@ void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		op_reply_error(op, r);
 		return;
 	}
-	fill_reply(file, fi);
+	fill_reply(op->fs, file, fi);
 	if (fuse_reply_open(req, fi) != 0)
 		close_file(op, file);
 	op_end(op);
@@ -306,7 +308,7 @@ static int create_or_open(struct op *op, uint64_t parent, int dir_fd, const char
 static void reply_create(struct op *op, const struct fuse_entry_param *entry, struct file *file,
 			 struct fuse_file_info *fi)
 {
-	fill_reply(file, fi);
+	fill_reply(op->fs, file, fi);
 	if (fuse_reply_create(op->req, entry, fi) != 0) {
 		close_file(op, file);
 		inode_forget(op->fs->inodes, entry->ino, 1);

@@ -33,6 +33,7 @@ struct fs {
 
 	double timeout_s;          /* of entries and attributes in the kernel */
 	bool is_root;              /* may act as its callers */
+	bool can_map_direct;       /* files open for direct I/O can be mapped (Linux 6.6) */
 	bool mmap_moves_mtime;     /* the source's file system moves mtime for stores through a mapping */
 	_Atomic bool uses_uring;
 	_Atomic bool is_stopping;

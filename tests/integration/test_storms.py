@@ -68,7 +68,7 @@ def test_10000_random_writes_are_10000_events(mount, mode):
         assert os.pwrite(fd, b"x" * length, offset) == length
     os.close(fd)
     mounted.settle()
-    events = [event for event in mounted.events() if event["op"] == "write" and event["path"] == "f"]
+    events = [event for event in mounted.events() if (event["op"], event["origin"]) == ("write", "vfs")]
     assert [(event["offset"], event["length"]) for event in events] == writes
 
 
