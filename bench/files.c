@@ -25,6 +25,9 @@
 enum {
 	NUMBERS_MAX = 2,
 	THREADS_MAX = 64,
+	STORM_FOLDERS = 20,   /* of the tree in which a storm takes place */
+	STORM_FILES = 50,     /* in each of them */
+	STORM_PAUSE_US = 200,
 };
 
 /* Page by page, as far as mapped reads are concerned. */
@@ -180,6 +183,28 @@ static double open_files(const char *path, const long numbers[])
 	return now_s() - start;
 }
 
+/*
+ * A storm at a given speed, so that it is the same for all who watch it: rewrite files of a tree that make_tree() made,
+ * @numbers[1] a second, for @numbers[0] seconds.
+ */
+static double rewrite_files(const char *path, const long numbers[])
+{
+	char folder[PATH_MAX - 32], name[PATH_MAX], buffer[PAGE] = { 0 };
+	double start = now_s();
+
+	for (long i = 0; now_s() - start < numbers[0]; i++) {
+		snprintf(folder, sizeof(folder), "%s/folder%ld", path, i % STORM_FOLDERS);
+		name_file(folder, i / STORM_FOLDERS % STORM_FILES, name);
+		scoped(closep) int fd = open_or_die(name, O_WRONLY | O_TRUNC);
+
+		if (write(fd, buffer, sizeof(buffer)) != sizeof(buffer))
+			err(1, "write %s", name);
+		while (now_s() - start < (double)i / numbers[1])
+			usleep(STORM_PAUSE_US);
+	}
+	return now_s() - start;
+}
+
 struct mixer {
 	const char *path;
 	int number;
@@ -251,6 +276,7 @@ static const struct {
 	{ "make-tree", 2, make_tree, "FOLDERS FILES" },
 	{ "stat-tree", 2, stat_tree, "FOLDERS FILES" },
 	{ "open", 2, open_files, "FILES COUNT" },
+	{ "storm", 2, rewrite_files, "SECONDS FILES_A_SECOND" },
 	{ "metadata", 2, mix_in_threads, "THREADS ROUNDS" },
 };
 

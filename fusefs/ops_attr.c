@@ -74,7 +74,9 @@ static int change_owner(struct op *op, const struct subject *subject, const stru
 	if (fstatat(subject->fd, "", &before, AT_EMPTY_PATH) < 0)
 		return -errno;
 	r = set_owner(op, subject, attr, to_set);
-	return r < 0 ? r : note_mode_change(op, subject, before.st_mode);
+	if (r == 0 && before.st_mode & (S_ISUID | S_ISGID))
+		r = note_mode_change(op, subject, before.st_mode);
+	return r;
 }
 
 static int change_mode(struct op *op, const struct subject *subject, mode_t mode)
