@@ -7,6 +7,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+enum { GROUPS_MAX = 1024 }; /* of a caller that are looked at */
+
 bool op_was_born_since(int dir_fd, const char *name, int64_t since_ns)
 {
 	/* File systems stamp with the time of the last timer tick: at most 10 ms old (CONFIG_HZ=100). */
@@ -44,11 +46,29 @@ void op_note(struct op *op, const struct stat *attributes)
 		event->mode = attributes->st_mode & 07777;
 }
 
-static mode_t killed(mode_t mode)
+static bool caller_is_in_group(const struct op *op, gid_t gid)
 {
-	mode &= ~S_ISUID;
-	/* Without group execution set-gid means mandatory locking, and stays. */
-	if (mode & S_IXGRP)
+	gid_t groups[GROUPS_MAX];
+	int count;
+
+	if (op->context->gid == gid)
+		return true;
+	count = fuse_req_getgroups(op->req, GROUPS_MAX, groups);
+	for (int i = 0; i < count && i < GROUPS_MAX; i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
+}
+
+/*
+ * What is left of @mode when somebody without CAP_FSETID changes the file. Without group execution set-gid once meant mandatory
+ * locking: members of the group keep it.
+ */
+static mode_t killed(const struct op *op, const struct stat *now)
+{
+	mode_t mode = now->st_mode & ~S_ISUID;
+
+	if (mode & S_ISGID && (mode & S_IXGRP || !caller_is_in_group(op, now->st_gid)))
 		mode &= ~S_ISGID;
 	return mode;
 }
@@ -56,16 +76,18 @@ static mode_t killed(mode_t mode)
 int op_kill_set_id(struct op *op, uint64_t nodeid, int fd)
 {
 	struct stat now;
+	mode_t mode;
 	int r, emit;
 
 	if (fstat(fd, &now) < 0)
 		return -errno;
-	if (killed(now.st_mode) == now.st_mode)
+	mode = killed(op, &now);
+	if (mode == now.st_mode)
 		return 0;
 	r = emit_prepare(op, EVENT_CHMOD, nodeid, NULL);
 	if (r < 0)
 		return r;
-	now.st_mode = killed(now.st_mode);
+	now.st_mode = mode;
 	op_note(op, &now);
 	op->event.has = (op->event.has | EVENT_HAS_MODE) & ~EVENT_HAS_SIZE;
 	emit = emit_begin(op);

@@ -162,7 +162,8 @@ static int change(struct op *op, const struct subject *subject, const struct sta
 {
 	int r = 0;
 
-	if (to_set & SET_OWNER)
+	/* chown(2) that changes neither owner comes with nothing set, and clears set-id bits all the same. */
+	if (to_set & SET_OWNER || to_set == 0)
 		r = change_owner(op, subject, attr, to_set);
 	if (r == 0 && to_set & FUSE_SET_ATTR_MODE)
 		r = change_mode(op, subject, attr->st_mode);
