@@ -146,10 +146,9 @@ void file_destroy(struct files *files, struct file *file)
 	pthread_mutex_unlock(&files->lock);
 }
 
-/* O_APPEND stays out: the kernel has computed the offset, and a repeated write must hit the same place. */
 static int open_flags(const struct file *file)
 {
-	int flags = file->flags & ~(O_TRUNC | O_APPEND | O_CREAT | O_EXCL | O_NOCTTY);
+	int flags = file->flags & ~(O_TRUNC | O_CREAT | O_EXCL | O_NOCTTY);
 
 	return file->is_dir ? O_RDONLY | O_DIRECTORY : flags;
 }

@@ -440,8 +440,9 @@ int inode_learn(struct inodes *inodes, uint64_t parent, const char *name,
 	return r;
 }
 
-void inode_forget(struct inodes *inodes, uint64_t nodeid, uint64_t count)
+bool inode_forget(struct inodes *inodes, uint64_t nodeid, uint64_t count)
 {
+	bool is_forgotten = false;
 	uint32_t index;
 
 	pthread_mutex_lock(&inodes->lock);
@@ -450,9 +451,11 @@ void inode_forget(struct inodes *inodes, uint64_t nodeid, uint64_t count)
 		struct inode_slot *slot = inode_at(inodes, index);
 
 		slot->lookups -= count < slot->lookups ? count : slot->lookups;
+		is_forgotten = slot->lookups == 0;
 		maybe_free_inode(inodes, index);
 	}
 	pthread_mutex_unlock(&inodes->lock);
+	return is_forgotten;
 }
 
 static void fill_view(struct inodes *inodes, uint32_t index, struct inode_view *view)

@@ -62,8 +62,8 @@ int inode_learn(struct inodes *inodes, uint64_t parent, const char *name,
 		const struct stat *attributes, const struct inode_handle *handle, const uint32_t *epoch,
 		uint64_t *out);
 
-/** The kernel drops @count lookups. */
-void inode_forget(struct inodes *inodes, uint64_t nodeid, uint64_t count);
+/** The kernel drops @count lookups. Returns whether it holds none any more. */
+bool inode_forget(struct inodes *inodes, uint64_t nodeid, uint64_t count);
 
 /** Copy what is known. Returns 0 or -ESTALE. */
 int inode_get(struct inodes *inodes, uint64_t nodeid, struct inode_view *out);

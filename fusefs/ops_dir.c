@@ -229,18 +229,21 @@ static void require_ino(struct op *op, int dir_fd, const char *name)
 	}
 }
 
-/* What the name leads to may be open, and lose its last name. */
-static void keep_open_file(struct op *op, const struct inode_view *victim)
+/*
+ * The name may be the inode's last, and somebody hold the inode: an open file, a working directory, an O_PATH descriptor. The
+ * cached descriptor keeps it until the kernel forgets it (fs_forget() drops it), which is at once when nobody does. An open
+ * file must outlive this process as well.
+ */
+static void keep_inode(struct op *op, const struct inode_view *victim)
 {
 	struct open_inode *inode = mode_ref(op->fs->modes, victim->nodeid);
 	struct reached reached = REACHED_NONE;
 
-	if (!inode)
-		return;
-	mode_unref(op->fs->modes, inode);
-	if (reach_get(op->fs->reach, victim->nodeid, &reached) == 0)
+	if (reach_get(op->fs->reach, victim->nodeid, &reached) == 0 && inode)
 		mode_keep_alive(op->fs->modes, victim->nodeid, reached.fd);
 	reach_put(op->fs->reach, &reached);
+	if (inode)
+		mode_unref(op->fs->modes, inode);
 }
 
 static void do_remove(fuse_req_t req, unsigned opcode, enum event_op what, fuse_ino_t parent,
@@ -249,14 +252,12 @@ static void do_remove(fuse_req_t req, unsigned opcode, enum event_op what, fuse_
 	struct op *op = op_start(req, opcode);
 	struct reached dir = REACHED_NONE;
 	struct inode_view victim;
-	bool is_known;
 	int r, emit = EMIT_GO;
 
 	if (!op)
 		return;
-	is_known = inode_child(op->fs->inodes, parent, name, &victim) == 0;
-	if (is_known)
-		keep_open_file(op, &victim);
+	if (inode_child(op->fs->inodes, parent, name, &victim) == 0)
+		keep_inode(op, &victim);
 	r = reach_get(op->fs->reach, parent, &dir);
 	if (r == 0)
 		r = emit_prepare(op, what, parent, name);
@@ -267,12 +268,8 @@ static void do_remove(fuse_req_t req, unsigned opcode, enum event_op what, fuse_
 	}
 	if (r >= 0)
 		r = emit_finish(op, emit, remove_name(op, emit, dir.fd, name, flags));
-	if (r == 0) {
-		/* A descriptor kept for speed must not keep the file. */
-		if (is_known)
-			reach_drop(op->fs->reach, victim.nodeid);
+	if (r == 0)
 		inode_unlinked(op->fs->inodes, parent, name, NULL);
-	}
 	reach_put(op->fs->reach, &dir);
 	op_reply_error(op, r);
 }
@@ -335,15 +332,13 @@ static int rename_and_log(struct op *op, const struct renaming *renaming)
 	if (r < 0)
 		return r;
 	if (replaces)
-		keep_open_file(op, &replaced);
+		keep_inode(op, &replaced);
 	emit = emit_begin(op);
 	if (emit < 0)
 		return emit;
 	r = emit_finish(op, emit, rename_name(op, emit, renaming));
 	if (r < 0)
 		return r;
-	if (replaces && !(renaming->flags & RENAME_EXCHANGE))
-		reach_drop(op->fs->reach, replaced.nodeid);
 	inode_renamed(op->fs->inodes, renaming->from, renaming->name, renaming->to, renaming->to_name,
 		      renaming->flags & RENAME_EXCHANGE);
 	return 0;

@@ -171,7 +171,7 @@ static int open_existing(struct op *op, uint64_t nodeid, int path_fd, const stru
 	int fd = -1, r = 0;
 
 	if (needs_fd(op, fi->flags)) {
-		fd = reach_reopen(path_fd, daemon_flags(fi->flags));
+		fd = reach_reopen(path_fd, fi->flags & ~(O_TRUNC | O_NOCTTY));
 		if (fd < 0)
 			return fd;
 	}

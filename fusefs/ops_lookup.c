@@ -88,13 +88,20 @@ void fs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	op_end(op);
 }
 
+/* A descriptor that was kept for speed, or for an inode without a name, must not outlive its inode. */
+static void forget(struct fs *fs, uint64_t nodeid, uint64_t count)
+{
+	if (inode_forget(fs->inodes, nodeid, count))
+		reach_drop(fs->reach, nodeid);
+}
+
 void fs_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 {
 	struct op *op = op_of_thread(fuse_req_userdata(req));
 
 	if (op) {
 		op->requests[FUSE_FORGET]++;
-		inode_forget(op->fs->inodes, ino, nlookup);
+		forget(op->fs, ino, nlookup);
 	}
 	fuse_reply_none(req);
 }
@@ -106,7 +113,7 @@ void fs_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forg
 	if (op) {
 		op->requests[FUSE_BATCH_FORGET]++;
 		for (size_t i = 0; i < count; i++)
-			inode_forget(op->fs->inodes, forgets[i].ino, forgets[i].nlookup);
+			forget(op->fs, forgets[i].ino, forgets[i].nlookup);
 	}
 	fuse_reply_none(req);
 }

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/xattr.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,6 +96,21 @@ void fs_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 	free(value);
 }
 
+/* Names that only root may see are cut out, as the kernel does it for its own file systems. */
+static ssize_t hide_trusted(char *list, ssize_t size)
+{
+	ssize_t kept = 0;
+
+	for (ssize_t at = 0, length; at < size; at += length) {
+		length = strlen(list + at) + 1;
+		if (strncmp(list + at, XATTR_TRUSTED_PREFIX, XATTR_TRUSTED_PREFIX_LEN) == 0)
+			continue;
+		memmove(list + kept, list + at, length);
+		kept += length;
+	}
+	return kept;
+}
+
 void fs_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
 	struct op *op = op_start(req, FUSE_LISTXATTR);
@@ -111,6 +127,8 @@ void fs_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 		n = listxattr(link, list, XATTR_MAX);
 		n = n < 0 ? -errno : n;
 	}
+	if (n > 0 && op->context->uid != 0)
+		n = hide_trusted(list, n);
 	reach_put(op->fs->reach, &reached);
 	reply_value(op, list, n, size);
 	free(list);

@@ -60,7 +60,11 @@ int reach_reopen(int path_fd, int flags)
 	int fd;
 
 	reach_link(path_fd, link);
-	fd = open(link, (flags & ~(O_NOFOLLOW | O_CREAT | O_EXCL | O_DIRECT)) | O_CLOEXEC);
+	flags = (flags & ~(O_NOFOLLOW | O_CREAT | O_EXCL | O_DIRECT)) | O_CLOEXEC;
+	fd = open(link, flags & ~O_APPEND);
+	/* A file with the append-only attribute can be opened for writing in no other way. */
+	if (fd < 0 && errno == EPERM && flags & O_APPEND)
+		fd = open(link, flags);
 	return fd < 0 ? -errno : fd;
 }
 

@@ -57,7 +57,10 @@ int reach_identify_fd(struct reach *reach, int fd, struct stat *out_attributes, 
 /** Drop a cached descriptor, so that a removed file's blocks are freed. */
 void reach_drop(struct reach *reach, uint64_t nodeid);
 
-/** Open the inode itself with @flags (no O_CREAT), through @reached. Returns a descriptor or a negative errno. */
+/**
+ * Open the file of @path_fd with @flags. O_APPEND is left out, because the kernel computes offsets, where the file allows it. Returns a
+ * descriptor or a negative errno.
+ */
 int reach_reopen(int path_fd, int flags);
 
 /** Writes "/proc/self/fd/N": a path that leads to the file of any descriptor. */
