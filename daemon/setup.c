@@ -10,7 +10,9 @@
 #include <grp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/statvfs.h>
 
 #define URING_SWITCH "/sys/module/fuse/parameters/enable_uring"
 
@@ -36,11 +38,16 @@ static enum exit_status check_source(const char *path)
 
 static enum exit_status open_source(struct setup *setup, const char *path)
 {
+	struct statvfs numbers;
+
 	if (!realpath(path, setup->source))
 		return refuse_source(path, -errno);
 	setup->source_fd = open(setup->source, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (setup->source_fd < 0 || fstat(setup->source_fd, &setup->source_stat) < 0)
 		return refuse_source(path, -errno);
+	/* On a source that takes no changes the mount takes none: the kernel then refuses them before it looks at names. */
+	if (fstatvfs(setup->source_fd, &numbers) == 0 && numbers.f_flag & ST_RDONLY)
+		setup->options.mount_flags |= MS_RDONLY;
 	if (faccessat(setup->source_fd, ".", R_OK | X_OK, AT_EACCESS) < 0)
 		return refuse_source(path, -errno);
 	return STATUS_OK;

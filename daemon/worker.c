@@ -212,7 +212,6 @@ static int create_fs(struct worker *worker, int fuse_fd)
 		.is_in_place = setup->is_in_place,
 		.use_uring = setup->use_uring,
 		.passthrough = setup->options.passthrough,
-		.is_read_only = setup->options.mount_flags & MS_RDONLY,
 		.single_thread = setup->options.single_thread,
 		.allow_root = setup->options.allow_root,
 		.default_permissions = true,

@@ -28,7 +28,6 @@ struct fs_options {
 	bool is_in_place;           /* nothing can go round the mount: long time-outs */
 	bool use_uring;             /* FUSE over io_uring; falls back to /dev/fuse where it cannot be had */
 	enum fs_choice passthrough; /* FS_ON: fail when it cannot be had */
-	bool is_read_only;
 	bool single_thread;         /* -s */
 	bool allow_root;            /* mounted with allow_other, for root and the owner only */
 	bool default_permissions;   /* the mount was made with it */

@@ -354,8 +354,10 @@ static int make_tmpfile(struct op *op, int dir_fd, mode_t mode, const struct fus
 	if (r < 0)
 		return r;
 	r = op_fill_entry_fd(op, 0, NULL, fd, entry);
-	if (r == 0)
+	if (r == 0) {
+		reach_keep(op->fs->reach, entry->ino, fd);
 		r = open_file(op, entry->ino, fi->flags & ~O_TMPFILE, false, fd, fd, out);
+	}
 	if (r < 0)
 		close(fd);
 	return r;

@@ -387,6 +387,15 @@ int reach_get(struct reach *reach, uint64_t nodeid, struct reached *out)
 	return insert(reach, nodeid, fd, out);
 }
 
+void reach_keep(struct reach *reach, uint64_t nodeid, int fd)
+{
+	struct reached reached;
+	int path_fd = reach_reopen(fd, O_PATH);
+
+	if (path_fd >= 0 && insert(reach, nodeid, path_fd, &reached) == 0)
+		reach_put(reach, &reached);
+}
+
 int reach_stat(struct reach *reach, uint64_t nodeid, struct stat *out)
 {
 	struct reached reached = REACHED_NONE;

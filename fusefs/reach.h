@@ -54,6 +54,12 @@ int reach_identify(struct reach *reach, int dir_fd, const char *name, struct sta
 /** The same of an open descriptor. */
 int reach_identify_fd(struct reach *reach, int fd, struct stat *out_attributes, struct inode_handle *out_handle);
 
+/**
+ * Cache a descriptor of @nodeid made from @fd, which is open on it: for an inode that nobody could find again (it has no name, and
+ * not every file system opens a handle of such a one).
+ */
+void reach_keep(struct reach *reach, uint64_t nodeid, int fd);
+
 /** Drop a cached descriptor, so that a removed file's blocks are freed. */
 void reach_drop(struct reach *reach, uint64_t nodeid);
 

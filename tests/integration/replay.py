@@ -142,8 +142,8 @@ class Model:
     def _on_link(self, event):
         self._need_free(event, event["to"])
         node = self.by_ino.get(event["ino"])
-        if node is None:
-            # A file without a name (O_TMPFILE) gets one.
+        if not any(node is known for known in self.tree.values()):
+            # A file without a name (O_TMPFILE) gets one; its number may have been another's before.
             node = Node(event["ino"], stat.S_IFREG, stat.S_IMODE(event.get("mode", 0)), event.get("size", 0))
         self._add(event["to"], node)
 

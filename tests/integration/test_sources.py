@@ -62,7 +62,8 @@ def a_days_work():
     os.ftruncate(fd, 100_000)
     os.pwrite(fd, b"end", 200_000)
     seen.append(attempt(syscalls.fallocate, fd, 0, 0, 300_000))
-    seen.append(attempt(syscalls.fallocate, fd, syscalls.FALLOC_FL_PUNCH_HOLE | syscalls.FALLOC_FL_KEEP_SIZE, 4096, 8192))
+    seen.append(attempt(syscalls.fallocate, fd, syscalls.FALLOC_FL_PUNCH_HOLE | syscalls.FALLOC_FL_KEEP_SIZE, 4096,
+                        8192))
     os.fsync(fd)
     os.close(fd)
     os.chmod("d/a", 0o4750)
@@ -310,14 +311,16 @@ def test_what_is_mounted_in_the_source_later_is_seen(mount, place):
 
 def try_to_change():
     """Each change, and how it is refused; then what may still be read."""
-    steps = [(os.mkdir, "new"), (make_file, "new"), (os.unlink, "f"), (os.rmdir, "d"), (os.rename, "f", "g"), (os.link, "f", "g"),
-             (os.symlink, "x", "s"), (os.mkfifo, "fifo"), (os.chmod, "f", 0o600), (os.chown, "f", 1, 1), (os.utime, "f"),
-             (os.truncate, "f", 0), (os.open, "f", os.O_WRONLY), (os.open, "f", os.O_RDWR), (os.open, "f", os.O_RDONLY | os.O_TRUNC),
-             (os.open, ".", os.O_TMPFILE | os.O_RDWR), (os.setxattr, "f", "user.a", b"1"), (os.removexattr, "f", "user.b"),
-             (os.unlink, "missing"), (os.mkdir, "d")]
+    steps = [(os.mkdir, "new"), (make_file, "new"), (os.unlink, "f"), (os.rmdir, "d"), (os.rename, "f", "g"),
+             (os.link, "f", "g"), (os.symlink, "x", "s"), (os.mkfifo, "fifo"), (os.chmod, "f", 0o600),
+             (os.chown, "f", 1, 1), (os.utime, "f"), (os.truncate, "f", 0), (os.open, "f", os.O_WRONLY),
+             (os.open, "f", os.O_RDWR), (os.open, "f", os.O_RDONLY | os.O_TRUNC),
+             (os.open, ".", os.O_TMPFILE | os.O_RDWR), (os.setxattr, "f", "user.a", b"1"),
+             (os.removexattr, "f", "user.b"), (os.unlink, "missing"), (os.mkdir, "d")]
     found = [attempt(*step) for step in steps]
     with open("f") as file:
-        return [*found, file.read(), sorted(os.listdir(".")), os.access("f", os.W_OK), attempt(os.getxattr, "f", "user.b")]
+        return [*found, file.read(), sorted(os.listdir(".")), os.access("f", os.W_OK),
+                attempt(os.getxattr, "f", "user.b")]
 
 
 @pytest.mark.parametrize("how", ["source", "mount"])
@@ -392,7 +395,8 @@ def test_a_bind_mount_in_another_mount_namespace(mount, mode, place):
     with open(mounted.path("given/g")) as file:
         assert file.read() == "hello\n"
     mounted.settle()
-    events = [(e["op"], e["path"], e.get("to"), e["comm"]) for e in mounted.events() if e["path"].startswith("given/sub/f")
+    events = [(e["op"], e["path"], e.get("to"),
+               e["comm"]) for e in mounted.events() if e["path"].startswith("given/sub/f")
               or e["path"] == "given/g"]
     assert [event for event in events if event[0] != "close"] == [
         ("create", "given/sub/f", None, "sh"), ("write", "given/sub/f", None, "sh"),
@@ -403,7 +407,8 @@ def test_a_container_with_a_root_and_pids_of_its_own(mount, place):
     mounted = mount()
     os.mkdir(mounted.path("given"))
     root = new_folder(place, "root")
-    in_namespace('mount --bind / "$2"; mount --bind "$1" "$2/mnt"; chroot "$2" sh -e -c "cd /mnt; echo hello > f; ln f g; rm f"',
+    in_namespace('mount --bind / "$2"; mount --bind "$1" "$2/mnt"; '
+                 'chroot "$2" sh -e -c "cd /mnt; echo hello > f; ln f g; rm f"',
                  mounted.path("given"), root, options=("-m", "-p", "-f"))
     events = [(e["op"], e["path"]) for e in mounted.events() if e["op"] in ("create", "write", "link", "unlink")]
     assert events == [("create", "given/f"), ("write", "given/f"), ("link", "given/f"), ("unlink", "given/f")]
@@ -434,7 +439,8 @@ def test_in_place_over_a_directory_that_programs_are_using(mount, mode, disk_pla
     make_file(mounted.source + "/d/f", b"before\n")
     here = os.open(mounted.source + "/d", os.O_RDONLY | os.O_DIRECTORY)
     fd = os.open(mounted.source + "/d/f", os.O_RDWR)
-    user = subprocess.Popen(["sh", "-e", "-c", "read line; cat d/f; pwd -P; echo more >> d/f; mkdir d/by-path"], stdin=subprocess.PIPE,
+    user = subprocess.Popen(["sh", "-e", "-c", "read line; cat d/f; pwd -P; echo more >> d/f; mkdir d/by-path"],
+                            stdin=subprocess.PIPE,
                             stdout=subprocess.PIPE, cwd=mounted.source, text=True)
     mounted.start()
     # Made underneath by who was there before: no event.
