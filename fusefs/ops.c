@@ -9,6 +9,19 @@
 
 enum { GROUPS_MAX = 1024 }; /* of a caller that are looked at */
 
+int op_file_fd(struct op *op, const struct fuse_file_info *fi, struct file **out)
+{
+	*out = file_find(op->fs->files, fi->fh);
+	return *out ? file_fd(*out, op->fs->reach) : -EBADF;
+}
+
+int op_fsync(int fd, bool datasync)
+{
+	if (fd < 0)
+		return fd;
+	return (datasync ? fdatasync(fd) : fsync(fd)) < 0 ? -errno : 0;
+}
+
 bool op_was_born_since(int dir_fd, const char *name, int64_t since_ns)
 {
 	/* File systems stamp with the time of the last timer tick: at most 10 ms old (CONFIG_HZ=100). */

@@ -17,6 +17,12 @@ int op_fill_entry_fd(struct op *op, uint64_t parent, const char *name, int fd, s
 /** Attributes of @nodeid; @file, or NULL, is an open file of it whose descriptor serves. Returns 0 or a negative errno. */
 int op_stat(struct op *op, uint64_t nodeid, struct file *file, struct stat *out);
 
+/** The open file that @fi names, and its descriptor (borrowed), or a negative errno. */
+int op_file_fd(struct op *op, const struct fuse_file_info *fi, struct file **out);
+
+/** fsync(2) or fdatasync(2) of @fd, which may be a negative errno already. Returns 0 or a negative errno. */
+int op_fsync(int fd, bool datasync);
+
 /** Whether @name in @dir_fd was made at @since_ns (CLOCK_REALTIME) or later: by the worker that died. */
 bool op_was_born_since(int dir_fd, const char *name, int64_t since_ns);
 

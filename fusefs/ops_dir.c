@@ -550,15 +550,11 @@ void fs_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_
 {
 	struct op *op = op_start(req, FUSE_FSYNCDIR);
 	struct file *file;
-	int r = -EBADF, fd;
+	int r;
 
 	if (!op)
 		return;
-	file = file_find(op->fs->files, fi->fh);
-	if (file) {
-		fd = file_fd(file, op->fs->reach);
-		r = fd < 0 ? fd : (datasync ? fdatasync(fd) : fsync(fd)) < 0 ? -errno : 0;
-	}
+	r = op_fsync(op_file_fd(op, fi, &file), datasync);
 	if (r == 0)
 		r = eventlog_sync(op->fs->log);
 	op_reply_error(op, r);
