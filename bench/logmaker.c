@@ -130,8 +130,8 @@ static void make_log(struct eventlog *log, unsigned long count, unsigned long pa
 	thread_s = now_s(CLOCK_THREAD_CPUTIME_ID) - thread_start;
 	writer_close(writer);
 	eventlog_stat(log, &stat);
-	printf("{\"events\":%lu,\"last\":%lu,\"seconds\":%.6f,\"drain_cpu_s\":%.6f,\"bytes\":%lu}\n", count, (unsigned long)seq,
-	       seconds, process_s - thread_s, (unsigned long)stat.store_size);
+	printf("{\"events\":%lu,\"last\":%lu,\"seconds\":%.6f,\"drain_cpu_s\":%.6f,\"bytes\":%lu}\n", count,
+	       (unsigned long)seq, seconds, process_s - thread_s, (unsigned long)stat.store_size);
 }
 
 int main(int argc, char **argv)

@@ -80,7 +80,7 @@ def wait_for_mount(point, process):
             if path == point:
                 return kind
         if process.poll() is not None:
-            raise Void(f"ended with {process.returncode} and did not mount: {process.stderr.read()[-300:]}")
+            raise Void(f"ended with {process.returncode} and did not mount")
         time.sleep(0.002)
     raise Void("did not mount in time")
 
@@ -100,6 +100,15 @@ def thread_names(pid):
     return names
 
 
+def wait_for_ring(pid):
+    """libfuse names the threads that serve a ring, and starts them after the mount."""
+    end = time.monotonic() + PATIENCE_S
+    while not any(name.startswith("fuse-ring") for name in thread_names(pid)):
+        if time.monotonic() > end:
+            raise Void("no thread of it serves a ring")
+        time.sleep(0.002)
+
+
 class Peer:
     """A way to a tree. @transport is what was asked for; is_on_uring what this one has."""
 
@@ -107,9 +116,11 @@ class Peer:
     type = "fuse"
     is_on_uring = False
     in_place = False
+    workloads = ()      # names of those in which it takes part; (): all
 
     def __init__(self, transport="classic"):
         self.transport = transport
+        self.process = None     # while it is mounted
 
     def set_up(self):
         """Once. Raises Missing."""
@@ -122,8 +133,8 @@ class Peer:
 
     def check(self, place, process):
         check_mount(self.point(place), self.type)
-        if self.is_on_uring and self.transport == "io_uring" and not any("ring" in name for name in thread_names(process.pid)):
-            raise Void("no thread of it serves a ring")
+        if self.is_on_uring and self.transport == "io_uring":
+            wait_for_ring(process.pid)
 
     def position(self, place):
         """What grows with every change that it saw; None where it cannot tell."""
@@ -132,8 +143,9 @@ class Peer:
     @contextlib.contextmanager
     def mounted(self, place, preexec=None):
         """Yields the path to work in."""
-        with subprocess.Popen(self.command(place), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                              text=True, preexec_fn=preexec) as process:
+        with open(os.path.join(place.state, os.pardir, "words"), "w+") as words:
+            process = subprocess.Popen(self.command(place), stdin=subprocess.DEVNULL, stdout=words, stderr=words,
+                                       preexec_fn=preexec)
             try:
                 wait_for_mount(self.point(place), process)
                 self.process = process
@@ -255,6 +267,7 @@ class PassthroughHpSeeing(PassthroughHp):
 
     name = "passthrough_hp-nopassthrough"
     options = ("--nopassthrough",)
+    workloads = ("untar", "write-4k", "write-1m", "random-write-4k")
 
 
 class Bindfs(Peer):

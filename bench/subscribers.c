@@ -9,15 +9,14 @@
  *
  *     {"subscribers":10,"events":50000,"seconds":0.4,"cpu_s":0.2,"wrong":0}
  *
- * events: received by each, seconds: from the first byte to the last, cpu_s: of this process, wrong: events whose number
- * was not that of the one before plus one, in all connections. A number is read of each line, and nothing else: the
- * server is what is measured.
+ * events: received by the first, seconds: from the first event to the last, cpu_s: of this process, wrong: events whose
+ * number was not that of the one before plus one, or which one subscriber has and the first has not; of all connections.
+ * A number is read of each line, and nothing else: the server is what is measured.
  */
 #include "base/scope.h"
 
 #include <err.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -82,7 +81,8 @@ static void subscribe(struct crowd *crowd, struct subscriber *subscriber, const 
 	subscriber->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (subscriber->fd < 0 || connect(subscriber->fd, (struct sockaddr *)&address, sizeof(address)) < 0)
 		err(1, "%s", path);
-	length = snprintf(request, sizeof(request), "{\"subscribe\":{\"since\":%s%s%s,\"follow\":true}}\n", quote, since, quote);
+	length = snprintf(request, sizeof(request), "{\"subscribe\":{\"since\":%s%s%s,\"follow\":true}}\n", quote, since,
+			  quote);
 	if (write(subscriber->fd, request, length) != length)
 		err(1, "subscribe");
 	if (epoll_ctl(crowd->epoll_fd, EPOLL_CTL_ADD, subscriber->fd, &wanted) < 0)
@@ -182,6 +182,9 @@ static void wait_for_last(struct crowd *crowd, const char *last)
 		note_end(crowd, &crowd->subscribers[i]);
 	while (crowd->done < crowd->count)
 		take_turn(crowd);
+	for (long i = 1; i < crowd->count; i++)
+		if (crowd->subscribers[i].events != crowd->subscribers[0].events)
+			crowd->wrong++;
 }
 
 int main(int argc, char **argv)
