@@ -190,7 +190,9 @@ static unsigned logged_steps(struct op *op, struct orphan **out_open)
 		if (orphan->request != op->request)
 			continue;
 		steps += orphan->steps;
-		if (orphan->state == INTENT_BEGUN)
+		/* When workers died repeatedly, the first announcement is the oldest time it can have been done. */
+		if (orphan->state == INTENT_BEGUN &&
+		    (!*out_open || orphan->announced_ns < (*out_open)->announced_ns))
 			*out_open = orphan;
 	}
 	return steps;
@@ -203,7 +205,7 @@ static int recall(struct op *op)
 
 	if (op->step < steps)
 		return EMIT_LOGGED;
-	return op->step == steps && open ? EMIT_MAYBE : EMIT_GO;
+	return op->step == steps && open && open->event->op == op->event.op ? EMIT_MAYBE : EMIT_GO;
 }
 
 int64_t emit_announced_ns(struct op *op)

@@ -225,6 +225,12 @@ void mode_close(struct modes *modes, struct open_inode *inode, enum open_mode mo
 	pthread_mutex_unlock(&modes->lock);
 }
 
+/* A reference alone is no open: the last one may be closing just now. */
+static bool is_open(const struct open_inode *inode)
+{
+	return inode->opens[OPEN_PASSTHROUGH] || inode->opens[OPEN_DIRECT] || inode->opens[OPEN_CACHED];
+}
+
 void mode_keep_alive(struct modes *modes, uint64_t nodeid, int path_fd)
 {
 	struct open_inode *inode;
@@ -233,7 +239,7 @@ void mode_keep_alive(struct modes *modes, uint64_t nodeid, int path_fd)
 	inode = ref_known(modes, nodeid);
 	if (inode) {
 		/* Without passthrough it cannot be done, and nothing else can. */
-		if (modes->use_passthrough && !inode->backing_id)
+		if (modes->use_passthrough && !inode->backing_id && is_open(inode))
 			(void)begin_passthrough(modes, inode, path_fd);
 		unref_inode(modes, inode);
 	}

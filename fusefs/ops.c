@@ -119,8 +119,8 @@ static void log_mapped_stores(struct op *op, uint64_t nodeid, const struct stat 
 	op->event.has &= ~(EVENT_HAS_WHO | EVENT_HAS_MODE);
 	if (!is_certain)
 		op->event.has |= EVENT_UNCERTAIN;
-	if (emit_begin(op) >= 0)
-		emit_commit(op);
+	/* No step of the request that noticed it: another worker, repeating that, may notice nothing. */
+	(void)writer_append(op->writer, &op->event);
 }
 
 void op_look_for_stores(struct op *op, struct open_inode *inode, int fd, bool is_last)

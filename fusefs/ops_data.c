@@ -62,9 +62,10 @@ void fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct f
 
 /* ---- writing ---- */
 
-static bool is_synchronous(const struct fs *fs, const struct file *file)
+/* The kernel puts O_SYNC and O_DSYNC into a single write's flags as well (RWF_SYNC, RWF_DSYNC). */
+static bool is_synchronous(const struct fs *fs, const struct file *file, const struct fuse_file_info *fi)
 {
-	return fs->options.sync_always || file->flags & (O_SYNC | O_DSYNC);
+	return fs->options.sync_always || (file->flags | fi->flags) & (O_SYNC | O_DSYNC);
 }
 
 static int prepare_write(struct op *op, struct file *file, const struct fuse_file_info *fi)
@@ -85,8 +86,12 @@ static int prepare_write(struct op *op, struct file *file, const struct fuse_fil
 /* The kernel appends at the size it knows, which is old when somebody has appended behind the mount. */
 static off_t append_offset(struct op *op, int fd, off_t offset, const struct fuse_file_info *fi)
 {
+	const struct event *announced = op->is_resent ? emit_announced(op) : NULL;
 	struct stat now;
 
+	/* What a dead worker appended must not be appended again. */
+	if (announced && announced->op == EVENT_WRITE && announced->has & EVENT_HAS_OFFSET)
+		return announced->offset;
 	if (!(fi->flags & O_APPEND) || fi->writepage || op->fs->options.is_in_place || fstat(fd, &now) < 0)
 		return offset;
 	return now.st_size > offset ? now.st_size : offset;
@@ -149,9 +154,9 @@ static int finish_write(struct op *op, struct file *file, int fd, const struct f
 {
 	int r = fi->kill_suidgid ? op_kill_set_id(op, file->nodeid, fd) : 0;
 
-	if (r == 0 && is_synchronous(op->fs, file)) {
-		/* The descriptor has O_SYNC where the program asked for it. */
-		if (op->fs->options.sync_always && fdatasync(fd) < 0)
+	if (r == 0 && is_synchronous(op->fs, file, fi)) {
+		/* The descriptor has O_SYNC where the program opened the file so. */
+		if (!(file->flags & (O_SYNC | O_DSYNC)) && fdatasync(fd) < 0)
 			return -errno;
 		r = eventlog_sync(op->fs->log);
 	}
