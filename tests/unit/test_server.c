@@ -497,6 +497,7 @@ static void disconnect_and_resume(struct house *house, struct follower *follower
 	follower->client = visit(house, request);
 }
 
+/* Bytes resident, without what SQLite holds: its page cache fills up to the size the store gave it. */
 static size_t memory_in_use(void)
 {
 	char line[200];
@@ -505,7 +506,7 @@ static size_t memory_in_use(void)
 
 	while (file && fgets(line, sizeof(line), file))
 		sscanf(line, "VmRSS: %zu kB", &kilobytes);
-	return kilobytes * 1024;
+	return kilobytes * 1024 - sqlite3_memory_used();
 }
 
 static void finish_reading(struct follower *follower)
