@@ -368,7 +368,7 @@ static int reserve(struct eventlog *log, size_t room)
 	return journal_reserve_wait(log->journal, room);
 }
 
-int writer_begin(struct writer *writer, uint64_t request, const struct event *event)
+int writer_begin(struct writer *writer, uint64_t request, unsigned step, const struct event *event)
 {
 	size_t room = journal_room_for(event);
 	int r;
@@ -379,7 +379,7 @@ int writer_begin(struct writer *writer, uint64_t request, const struct event *ev
 	if (r < 0)
 		return r;
 	writer->room = room;
-	intent_begin(writer->intent, request, event);
+	intent_begin(writer->intent, request, step, event);
 	return 0;
 }
 

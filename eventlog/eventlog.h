@@ -86,9 +86,10 @@ void writer_close(struct writer *writer);
  * id), or 0. Reserves room for the event, waiting for the drain when the ring is full. Copies @event.
  * Returns 0 or -ENOSPC: the log cannot grow, and the change must not be made.
  *
- * One request may make several changes one after the other: begin, commit, begin, commit, end.
+ * One request may make several changes one after the other: begin, commit, begin, commit, end. @step says which this
+ * is, counted from 0; one that was found unnecessary is counted as well, so that a number always means the same change.
  */
-int writer_begin(struct writer *writer, uint64_t request, const struct event *event);
+int writer_begin(struct writer *writer, uint64_t request, unsigned step, const struct event *event);
 
 /**
  * The change has been made: log it. Sets event->seq and event->time_ns, and copies the event, which may be longer than
@@ -105,7 +106,8 @@ void writer_end(struct writer *writer);
 /** Log an event that needs no announcement (close, mmap, mounted): begin and commit in one. Returns 0 or -ENOSPC. */
 int writer_append(struct writer *writer, struct event *event);
 
-enum { EVENT_COMMIT_SLACK = 64 };
+/* What a commit adds, and what a path grows by while directories above it are renamed. */
+enum { EVENT_COMMIT_SLACK = 1024 };
 
 /* ---- What a dead worker left ---- */
 
@@ -113,7 +115,7 @@ enum { EVENT_COMMIT_SLACK = 64 };
 struct orphan {
 	uint64_t request;           /* 0: not a resendable request */
 	enum intent_state state;
-	unsigned steps;             /* events the request had committed; with INTENT_BEGUN one more is in doubt */
+	unsigned steps;             /* that are behind the request, committed or unnecessary; with INTENT_BEGUN the next is in doubt */
 	int64_t announced_ns;       /* CLOCK_REALTIME of the last begin */
 	const struct event *event;  /* the last one announced; strings borrowed */
 };

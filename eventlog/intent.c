@@ -1,15 +1,15 @@
 /*
  * Intent: what one writer is about to do, in its slot of the mapped journal.
  *
- * The word is the slot: state, which of the two steps counts, and how many were logged, changed by
- * one 8-byte store. What it refers to is written before it (release), so a kill between any two
+ * The word is the slot: state, which of the two steps counts, whether the other is a step before it, and
+ * how many are behind, changed by one 8-byte store. What it refers to is written before it (release), so a kill between any two
  * instructions leaves either the old meaning or the new one:
  *
  *     FREE            --begin-->     BEGUN(step 0)   request and step 0 are written while FREE
  *     BEGUN(step i)   --take_seq-->  same word       step i's seq is set; then the event appears in the ring
  *     BEGUN(step i)   --done-->      DONE(step i)    steps + 1
  *     DONE(step i)    --begin-->     BEGUN(step 1-i) the same request goes on; step i stays whole meanwhile
- *     BEGUN(step i)   --rollback-->  DONE(step 1-i), or FREE when it was the first
+ *     BEGUN(step i)   --rollback-->  DONE(step 1-i), or FREE when there is none before it
  *
  * After a crash BEGUN with a seq that the log holds means DONE, and that is all there is to decide.
  */
@@ -20,9 +20,9 @@
 #include <string.h>
 #include <time.h>
 
-static uint64_t make_word(enum intent_state state, unsigned which, uint32_t steps)
+static uint64_t make_word(enum intent_state state, unsigned which, bool goes_on, uint32_t steps)
 {
-	return (uint64_t)state | (uint64_t)which << 8 | (uint64_t)steps << 32;
+	return (uint64_t)state | (uint64_t)which << 8 | (uint64_t)goes_on << 9 | (uint64_t)steps << 32;
 }
 
 static enum intent_state word_state(uint64_t word)
@@ -35,6 +35,12 @@ static unsigned word_which(uint64_t word)
 	return (word >> 8) & 1;
 }
 
+/* Whether the other step is the one before, and done. */
+static bool word_goes_on(uint64_t word)
+{
+	return (word >> 9) & 1;
+}
+
 static uint32_t word_steps(uint64_t word)
 {
 	return word >> 32;
@@ -45,9 +51,11 @@ static uint64_t get_word(const struct intent *intent)
 	return atomic_load_explicit(&intent->word, memory_order_acquire);
 }
 
-static void set_word(struct intent *intent, enum intent_state state, unsigned which, uint32_t steps)
+static void set_word(struct intent *intent, enum intent_state state, unsigned which, bool goes_on,
+		     uint32_t steps)
 {
-	atomic_store_explicit(&intent->word, make_word(state, which, steps), memory_order_release);
+	atomic_store_explicit(&intent->word, make_word(state, which, goes_on, steps),
+			      memory_order_release);
 	/*
 	 * Release lets later stores move up. The compiler must not; a processor that is
 	 * interrupted does not.
@@ -57,7 +65,7 @@ static void set_word(struct intent *intent, enum intent_state state, unsigned wh
 
 void intent_clear(struct intent *intent)
 {
-	set_word(intent, INTENT_FREE, 0, 0);
+	set_word(intent, INTENT_FREE, 0, false, 0);
 }
 
 static uint16_t cut_length(uint16_t length)
@@ -88,7 +96,7 @@ static void write_step(struct intent_step *step, const struct event *event)
 	atomic_store_explicit(&step->seq, 0, memory_order_release);
 }
 
-void intent_begin(struct intent *intent, uint64_t request, const struct event *event)
+void intent_begin(struct intent *intent, uint64_t request, unsigned step, const struct event *event)
 {
 	uint64_t word = get_word(intent);
 	bool goes_on =
@@ -100,15 +108,15 @@ void intent_begin(struct intent *intent, uint64_t request, const struct event *e
 		intent->request = request;
 	}
 	write_step(&intent->step[which], event);
-	set_word(intent, INTENT_BEGUN, which, goes_on ? word_steps(word) : 0);
+	set_word(intent, INTENT_BEGUN, which, goes_on, step);
 }
 
 void intent_rollback(struct intent *intent)
 {
 	uint64_t word = get_word(intent);
 
-	if (word_steps(word) > 0)
-		set_word(intent, INTENT_DONE, !word_which(word), word_steps(word));
+	if (word_goes_on(word))
+		set_word(intent, INTENT_DONE, !word_which(word), false, word_steps(word));
 	else
 		intent_clear(intent);
 }
@@ -124,7 +132,7 @@ void intent_done(struct intent *intent)
 {
 	uint64_t word = get_word(intent);
 
-	set_word(intent, INTENT_DONE, word_which(word), word_steps(word) + 1);
+	set_word(intent, INTENT_DONE, word_which(word), false, word_steps(word) + 1);
 }
 
 void intent_settle(struct intent *intent, uint64_t next_seq)
@@ -140,7 +148,7 @@ void intent_settle(struct intent *intent, uint64_t next_seq)
 		intent_done(intent);
 	/* Only a power loss takes a logged event away again. */
 	if (word_state(word) == INTENT_DONE && !is_logged)
-		set_word(intent, INTENT_BEGUN, word_which(word), word_steps(word) - 1);
+		set_word(intent, INTENT_BEGUN, word_which(word), false, word_steps(word) - 1);
 	/* Another event will get that number. */
 	if (!is_logged)
 		atomic_store_explicit(&step->seq, 0, memory_order_release);

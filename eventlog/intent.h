@@ -18,11 +18,11 @@ struct intent;
 void intent_clear(struct intent *intent);
 
 /**
- * Announce @event, copied, as the next step of @request. The steps count on while the slot still
- * holds the same request, which is not 0, and start at 0 otherwise. An event whose record does not
+ * Announce @event, copied, as step @step of @request, counted from 0. While the slot still holds the
+ * same request, which is not 0, the step before stays in it too. An event whose record does not
  * fit into the slot is announced with its path and target cut to 4 KiB each, and is marked cut.
  */
-void intent_begin(struct intent *intent, uint64_t request, const struct event *event);
+void intent_begin(struct intent *intent, uint64_t request, unsigned step, const struct event *event);
 
 /** The step was not made: back to how it was before intent_begin(). */
 void intent_rollback(struct intent *intent);

@@ -162,10 +162,14 @@ static void fill_ino(struct op *op, uint64_t nodeid, const char *name)
 
 int emit_prepare(struct op *op, enum event_op what, uint64_t nodeid, const char *name)
 {
+	uint64_t renames = atomic_load(&op->fs->renames);
 	ssize_t length = fill_path(op, nodeid, name);
 
 	if (length < 0)
 		return length;
+	op->renames = renames;
+	op->at = (struct emit_place){ nodeid, name };
+	op->to_at = (struct emit_place){ 0 };
 	op->event = (struct event){
 		.op = what,
 		.origin = EVENT_VFS,
@@ -177,19 +181,33 @@ int emit_prepare(struct op *op, enum event_op what, uint64_t nodeid, const char 
 	return 0;
 }
 
+int emit_prepare_to(struct op *op, uint64_t nodeid, const char *name)
+{
+	ssize_t length = inode_path(op->fs->inodes, nodeid, name, op->to, sizeof(op->to));
+
+	if (length < 0)
+		return length;
+	op->to_at = (struct emit_place){ nodeid, name };
+	op->event.to = op->to;
+	op->event.to_length = length;
+	return 0;
+}
+
 /* ---- repeated requests ---- */
 
-/* Steps that earlier workers logged for this request; the orphan whose outcome is open, if one is. */
-static unsigned logged_steps(struct op *op, struct orphan **out_open)
+/* Steps that earlier workers left behind for this request; the orphan of the one whose outcome is open, if one is. */
+static unsigned settled_steps(struct op *op, struct orphan **out_open)
 {
 	unsigned position = 0, steps = 0;
 	struct orphan *orphan;
 
 	*out_open = NULL;
 	while ((orphan = eventlog_next_orphan(op->fs->log, &position))) {
-		if (orphan->request != op->request)
+		if (orphan->request != op->request || orphan->steps < steps)
 			continue;
-		steps += orphan->steps;
+		if (orphan->steps > steps)
+			*out_open = NULL;
+		steps = orphan->steps;
 		/* When workers died repeatedly, the first announcement is the oldest time it can have been done. */
 		if (orphan->state == INTENT_BEGUN &&
 		    (!*out_open || orphan->announced_ns < (*out_open)->announced_ns))
@@ -198,21 +216,29 @@ static unsigned logged_steps(struct op *op, struct orphan **out_open)
 	return steps;
 }
 
-static int recall(struct op *op)
+enum emit emit_recall(struct op *op, enum event_op what)
 {
 	struct orphan *open;
-	unsigned steps = logged_steps(op, &open);
+	unsigned steps;
 
+	if (!op->is_resent)
+		return EMIT_GO;
+	steps = settled_steps(op, &open);
 	if (op->step < steps)
 		return EMIT_LOGGED;
-	return op->step == steps && open && open->event->op == op->event.op ? EMIT_MAYBE : EMIT_GO;
+	return op->step == steps && open && open->event->op == what ? EMIT_MAYBE : EMIT_GO;
+}
+
+void emit_skip(struct op *op)
+{
+	op->step++;
 }
 
 int64_t emit_announced_ns(struct op *op)
 {
 	struct orphan *open;
 
-	logged_steps(op, &open);
+	settled_steps(op, &open);
 	return open ? open->announced_ns : 0;
 }
 
@@ -220,7 +246,7 @@ const struct event *emit_announced(struct op *op)
 {
 	struct orphan *open;
 
-	logged_steps(op, &open);
+	settled_steps(op, &open);
 	return open ? open->event : NULL;
 }
 
@@ -228,21 +254,69 @@ const struct event *emit_announced(struct op *op)
 
 int emit_begin(struct op *op)
 {
-	int emit = op->is_resent ? recall(op) : EMIT_GO;
+	enum emit emit = emit_recall(op, op->event.op);
 	int r;
 
 	if (emit == EMIT_LOGGED) {
-		op->step++;
+		emit_skip(op);
 		return EMIT_LOGGED;
 	}
-	r = writer_begin(op->writer, op->request, &op->event);
-	return r < 0 ? r : emit;
+	r = writer_begin(op->writer, op->request, op->step, &op->event);
+	return r < 0 ? r : (int)emit;
+}
+
+/* The path of @place as of now. Returns its length, or a negative errno when it is no longer to be had. */
+static ssize_t path_now(struct op *op, const struct emit_place *place, char *buffer)
+{
+	return inode_path(op->fs->inodes, place->nodeid, place->name, buffer, EVENT_PATH_MAX + 1);
+}
+
+/*
+ * A directory above was renamed, and the log will tell so before this event. What was announced left room for paths
+ * that grow a little; of one that grows by more the old form stays, and says that it may be wrong.
+ */
+static void replace_path(struct op *op, const struct emit_place *place, char *path, uint32_t *length)
+{
+	const ssize_t growth_max = (EVENT_COMMIT_SLACK - 128) / 2;
+	char now[EVENT_PATH_MAX + 1];
+	ssize_t now_length = place->nodeid ? path_now(op, place, now) : -ENOENT;
+
+	if (now_length < 0)
+		return;
+	if (now_length > (ssize_t)*length + growth_max) {
+		op->event.has |= EVENT_UNCERTAIN;
+		return;
+	}
+	memcpy(path, now, now_length + 1);
+	*length = now_length;
+}
+
+/* The caller holds fs->paths. */
+static void renew_paths(struct op *op)
+{
+	uint32_t length = op->event.path_length, to_length = op->event.to_length;
+
+	if (op->renames == atomic_load(&op->fs->renames))
+		return;
+	op->renames = atomic_load(&op->fs->renames);
+	replace_path(op, &op->at, op->path, &length);
+	replace_path(op, &op->to_at, op->to, &to_length);
+	op->event.path_length = length;
+	op->event.to_length = to_length;
+}
+
+static void commit_holding_paths(struct op *op)
+{
+	renew_paths(op);
+	op->step++;
+	writer_commit(op->writer, &op->event);
 }
 
 void emit_commit(struct op *op)
 {
-	op->step++;
-	writer_commit(op->writer, &op->event);
+	pthread_rwlock_rdlock(&op->fs->paths);
+	commit_holding_paths(op);
+	pthread_rwlock_unlock(&op->fs->paths);
 }
 
 void emit_rollback(struct op *op)
@@ -259,6 +333,32 @@ int emit_finish(struct op *op, int emit, int r)
 	else
 		emit_commit(op);
 	return r;
+}
+
+int emit_finish_rename(struct op *op, int emit, int r, bool exchange)
+{
+	struct fs *fs = op->fs;
+
+	if (r < 0)
+		return emit_finish(op, emit, r);
+	pthread_rwlock_wrlock(&fs->paths);
+	if (emit != EMIT_LOGGED)
+		commit_holding_paths(op);
+	/* A dead worker may have got anywhere: then the caller looks what is there. */
+	if (!op->is_resent)
+		inode_renamed(fs->inodes, op->at.nodeid, op->at.name, op->to_at.nodeid, op->to_at.name,
+			      exchange);
+	atomic_fetch_add(&fs->renames, 1);
+	pthread_rwlock_unlock(&fs->paths);
+	return r;
+}
+
+void emit_append(struct op *op)
+{
+	pthread_rwlock_rdlock(&op->fs->paths);
+	renew_paths(op);
+	(void)writer_append(op->writer, &op->event);
+	pthread_rwlock_unlock(&op->fs->paths);
 }
 
 /* ---- acting as the caller ---- */

@@ -24,6 +24,12 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
+/** A place in the tree: an inode, or a name in a directory. */
+struct emit_place {
+	uint64_t nodeid; /* 0: none */
+	const char *name;
+};
+
 struct op {
 	struct fs *fs;
 	struct writer *writer;
@@ -32,8 +38,11 @@ struct op {
 	uint64_t request;        /* the FUSE request's unique id without the resend bit; 0: cannot be sent again */
 	bool is_resent;          /* a worker died on it */
 	bool is_hot;             /* the caller goes on with what it did: its comm need not be read again; reset by emit_prepare() */
-	unsigned step;           /* events of this request so far */
+	unsigned step;           /* events of this request so far, and those it could do without; see writer_begin() */
 	struct event event;      /* the one being made; strings point into the buffers below */
+	struct emit_place at;    /* what event.path is of */
+	struct emit_place to_at; /* what event.to is of, where it is a path */
+	uint64_t renames;        /* fs->renames when the paths were made */
 	struct who who;
 	mode_t umask;            /* of this thread, which has one of its own */
 	uint64_t requests[FS_OPCODE_MAX];
@@ -73,6 +82,15 @@ void op_destroy(struct op *op);
  */
 int emit_prepare(struct op *op, enum event_op what, uint64_t nodeid, const char *name);
 
+/** event->to is the path of @name in @nodeid. After emit_prepare(). Returns 0 or a negative errno. */
+int emit_prepare_to(struct op *op, uint64_t nodeid, const char *name);
+
+/** What emit_begin() will say when the next event is a @what: for steps that are not always needed. */
+enum emit emit_recall(struct op *op, enum event_op what);
+
+/** The next step is not needed, or EMIT_LOGGED already. */
+void emit_skip(struct op *op);
+
 /** Announce op->event. Returns an enum emit, or a negative errno: the change must not be made. */
 int emit_begin(struct op *op);
 
@@ -84,6 +102,15 @@ void emit_rollback(struct op *op);
 
 /** Commit when @r is 0 or more, else roll back; not when it was logged before (@emit). Returns @r. */
 int emit_finish(struct op *op, int emit, int r);
+
+/**
+ * The same for a rename of event->path to event->to, which from then on changes the paths of other events. The tables follow, but not for a
+ * repeated request: the caller learns both names anew.
+ */
+int emit_finish_rename(struct op *op, int emit, int r, bool exchange);
+
+/** Log op->event without an announcement, as no step of the request. An event for which there is no room is lost. */
+void emit_append(struct op *op);
 
 /** CLOCK_REALTIME of the announcement whose outcome is open; for EMIT_MAYBE. */
 int64_t emit_announced_ns(struct op *op);

@@ -63,12 +63,13 @@ void files_destroy(struct files *files)
 	free(files);
 }
 
-static void fill(struct file *file, const struct file_slot *slot, uint64_t fh,
+static void fill(struct file *file, struct file_slot *slot, uint64_t fh,
 		 struct open_inode *inode, int fd)
 {
 	*file = (struct file){
 		.fh = fh,
 		.nodeid = slot->inode,
+		.slot = slot,
 		.flags = slot->flags,
 		.is_dir = slot->is_dir,
 		.mode = slot->mode,
@@ -80,7 +81,7 @@ static void fill(struct file *file, const struct file_slot *slot, uint64_t fh,
 int files_adopt(struct files *files, struct modes *modes)
 {
 	for (uint32_t i = 1; i < pool_end(files->pool); i++) {
-		const struct file_slot *slot = slot_at(files, i);
+		struct file_slot *slot = slot_at(files, i);
 		uint32_t generation = pool_generation(files->pool, i);
 		struct open_inode *inode = NULL;
 
@@ -93,6 +94,7 @@ int files_adopt(struct files *files, struct modes *modes)
 		}
 		fill(&files->files[i], slot, pool_handle(i, generation), inode, -1);
 	}
+	modes_sweep(modes);
 	return 0;
 }
 
@@ -163,7 +165,7 @@ int file_fd(struct file *file, struct reach *reach)
 	r = reach_get(reach, file->nodeid, &reached);
 	if (r < 0)
 		return r;
-	fd = reach_reopen(reached.fd, open_flags(file));
+	fd = reach_reopen(reach, reached.fd, open_flags(file));
 	reach_put(reach, &reached);
 	if (fd < 0)
 		return fd;

@@ -23,14 +23,13 @@ struct reach;
 struct file {
 	uint64_t fh;
 	uint64_t nodeid;
+	struct file_slot *slot;    /* what a new worker will know of it */
 	int flags;                 /* of open(2) */
 	bool is_dir;
 	enum open_mode mode;
 	struct open_inode *inode;  /* NULL for a directory */
 	_Atomic int fd;            /* -1: not opened yet */
 	pid_t last_writer;         /* thread id; its comm need not be looked up again at once */
-	uint32_t pid, uid, gid;    /* who opened it: RELEASE does not say who closes */
-	char comm[16];             /* NUL-terminated */
 	char *dir_buffer;          /* directories: entries read ahead */
 	uint32_t dir_used, dir_at; /* bytes in dir_buffer, and where the next entry stands */
 	int64_t dir_next;          /* d_off of the entry before dir_at: what the kernel asks for next */
@@ -41,7 +40,7 @@ int files_create(struct tables *tables, struct files **out);
 /** Closes all descriptors. */
 void files_destroy(struct files *files);
 
-/** Count the opens an earlier worker made with @modes. Returns 0 or -ENOMEM. */
+/** Count the opens an earlier worker made with @modes, and tidy up behind it. Returns 0 or -ENOMEM. */
 int files_adopt(struct files *files, struct modes *modes);
 
 /**
@@ -54,7 +53,7 @@ struct file *file_create(struct files *files, uint64_t nodeid, int flags, enum o
 /** The file of @fh, or NULL. */
 struct file *file_find(struct files *files, uint64_t fh);
 
-/** The file that a repeated OPEN or CREATE has made already, or NULL. Slow: looks at all. */
+/** The file that a repeated OPEN, OPENDIR, CREATE or TMPFILE has made already, or NULL. Slow: looks at all. */
 struct file *file_find_request(struct files *files, uint64_t request);
 
 /** Close and forget. The open_inode stays the caller's to close. */

@@ -26,7 +26,8 @@
 #include <unistd.h>
 
 enum {
-	BUFFER_SIZE = (1 << 20) + 4096, /* libfuse's largest request and its header */
+	WRITE_MAX = 1 << 20,            /* bytes of data in one request */
+	BUFFER_SIZE = WRITE_MAX + 4096, /* and what stands before it */
 	THREADS_MIN = 4,
 	THREADS_MAX = 16,
 	BACKGROUND_MAX = 64,            /* releases and read-ahead under way at a time */
@@ -123,6 +124,7 @@ static void fs_init(void *userdata, struct fuse_conn_info *conn)
 	conn->max_background = BACKGROUND_MAX;
 	conn->congestion_threshold = BACKGROUND_MAX;
 	conn->max_read = fs->options.max_read;
+	conn->max_write = WRITE_MAX;
 	conn->no_interrupt = 1;
 	fs->uses_uring = fs->options.use_uring && conn->capable_ext & FUSE_CAP_OVER_IO_URING;
 }
@@ -250,21 +252,36 @@ static int make_parts(struct fs *fs)
 	return r;
 }
 
+/* A rename that waits goes before commits that come later: there is always another commit. */
+static void init_paths(struct fs *fs)
+{
+	pthread_rwlockattr_t attributes;
+
+	pthread_rwlockattr_init(&attributes);
+	pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&fs->paths, &attributes);
+	pthread_rwlockattr_destroy(&attributes);
+}
+
 int fs_create(const struct fs_options *options, struct eventlog *log, struct fs **out)
 {
 	/* The kernel's answer to "when must I ask again". Nothing goes round an in-place mount, so there never. */
 	const double behind_s = 1.0, in_place_s = 3600.0;
 	struct fs *fs = calloc(1, sizeof(*fs));
+	struct timespec now;
 	int r;
 
 	if (!fs)
 		return -ENOMEM;
 	fs->options = *options;
 	fs->log = log;
+	clock_gettime(CLOCK_REALTIME, &now);
+	fs->started_ns = now.tv_sec * 1000000000ll + now.tv_nsec;
 	fs->timeout_s = options->is_in_place ? in_place_s : behind_s;
 	fs->is_root = geteuid() == 0;
 	fs->mmap_moves_mtime = moves_mtime(options->source_fd);
 	pthread_mutex_init(&fs->lock, NULL);
+	init_paths(fs);
 	r = -pthread_key_create(&fs->op_key, NULL);
 	if (r == 0)
 		r = make_parts(fs);
@@ -294,6 +311,7 @@ void fs_destroy(struct fs *fs)
 	inodes_destroy(fs->inodes);
 	tables_finish(&fs->tables);
 	pthread_key_delete(fs->op_key);
+	pthread_rwlock_destroy(&fs->paths);
 	pthread_mutex_destroy(&fs->lock);
 	free(fs);
 }

@@ -30,7 +30,7 @@ enum {
 	INODE_GONE = 1, /* inode_slot.flags: another inode has its number now */
 	NAME_GONE = 1,  /* name_slot.flags */
 	BUCKETS_MIN = 1 << 12,
-	EPOCHS = 256,
+	DIRECTORIES = 4096,
 	DEPTH_MAX = 1 << 15, /* directories above one another; a longer chain is a loop made by a damaged table */
 };
 
@@ -39,6 +39,12 @@ struct index {
 	uint32_t *next; /* by slot; reserved for the whole pool, touched as it fills */
 	uint32_t count; /* of buckets, a power of two */
 	uint32_t used;
+};
+
+struct directory {
+	uint32_t epoch;   /* changes with every change of a name */
+	uint16_t holds;   /* names are being changed */
+	uint16_t waiters;
 };
 
 struct inodes {
@@ -51,7 +57,8 @@ struct inodes {
 	uint32_t *first_name;   /* by inode */
 	uint32_t *children;     /* by inode */
 	uint32_t *name_sibling; /* by name */
-	uint32_t epochs[EPOCHS]; /* by directory, several to one */
+	struct directory directories[DIRECTORIES]; /* by nodeid, several to one */
+	pthread_cond_t released; /* a hold ended that somebody waits for */
 };
 
 static struct inode_slot *inode_at(struct inodes *inodes, uint32_t index)
@@ -228,12 +235,14 @@ static void free_name(struct inodes *inodes, uint32_t slot)
 {
 	struct name_slot *name = name_at(inodes, slot);
 	uint32_t parent = find(inodes, name->parent);
+	uint32_t long_name = name->is_long ? name->at : 0;
 
 	if (!(name->flags & NAME_GONE))
 		index_remove(inodes, &inodes->by_name, hash_of_name, slot);
-	if (name->is_long)
-		pool_give(inodes->long_names, name->at);
+	/* In this order: a worker that dies in between leaves a long name that rebuild() finds unused. */
 	pool_give(inodes->names, slot);
+	if (long_name)
+		pool_give(inodes->long_names, long_name);
 	if (parent) {
 		inodes->children[parent]--;
 		maybe_free_inode(inodes, parent);
@@ -391,19 +400,51 @@ static uint32_t learn(struct inodes *inodes, const struct stat *attributes,
 	return index ? index : new_inode(inodes, attributes, handle);
 }
 
-static uint32_t *epoch_of(struct inodes *inodes, uint64_t parent)
+static struct directory *directory_of(struct inodes *inodes, uint64_t nodeid)
 {
-	return &inodes->epochs[(uint32_t)parent % EPOCHS];
+	return &inodes->directories[(uint32_t)nodeid % DIRECTORIES];
+}
+
+void inode_hold_names(struct inodes *inodes, uint64_t parent)
+{
+	pthread_mutex_lock(&inodes->lock);
+	directory_of(inodes, parent)->holds++;
+	pthread_mutex_unlock(&inodes->lock);
+}
+
+void inode_release_names(struct inodes *inodes, uint64_t parent)
+{
+	struct directory *directory = directory_of(inodes, parent);
+
+	pthread_mutex_lock(&inodes->lock);
+	directory->holds--;
+	directory->epoch++;
+	if (directory->waiters > 0)
+		pthread_cond_broadcast(&inodes->released);
+	pthread_mutex_unlock(&inodes->lock);
 }
 
 uint32_t inode_epoch(struct inodes *inodes, uint64_t parent)
 {
+	struct directory *directory = directory_of(inodes, parent);
 	uint32_t epoch;
 
 	pthread_mutex_lock(&inodes->lock);
-	epoch = *epoch_of(inodes, parent);
+	directory->waiters++;
+	while (directory->holds > 0)
+		pthread_cond_wait(&inodes->released, &inodes->lock);
+	directory->waiters--;
+	epoch = directory->epoch;
 	pthread_mutex_unlock(&inodes->lock);
 	return epoch;
+}
+
+/* Whether what was found out since @epoch is still so. The caller holds the lock. */
+static bool is_current(struct inodes *inodes, uint64_t parent, const uint32_t *epoch)
+{
+	const struct directory *directory = directory_of(inodes, parent);
+
+	return !epoch || (directory->holds == 0 && directory->epoch == *epoch);
 }
 
 static int learn_as(struct inodes *inodes, uint64_t parent, const char *name,
@@ -432,9 +473,7 @@ int inode_learn(struct inodes *inodes, uint64_t parent, const char *name,
 	int r = -EAGAIN;
 
 	pthread_mutex_lock(&inodes->lock);
-	if (!epoch)
-		++*epoch_of(inodes, parent);
-	if (!epoch || *epoch == *epoch_of(inodes, parent))
+	if (is_current(inodes, parent, epoch))
 		r = learn_as(inodes, parent, name, attributes, handle, out);
 	pthread_mutex_unlock(&inodes->lock);
 	return r;
@@ -572,11 +611,10 @@ void inode_unlinked(struct inodes *inodes, uint64_t parent, const char *name, co
 	uint32_t slot;
 
 	pthread_mutex_lock(&inodes->lock);
-	if (!epoch || *epoch == *epoch_of(inodes, parent)) {
-		++*epoch_of(inodes, parent);
-		slot = lookup_name(inodes, parent, name);
-		if (slot)
-			remove_name(inodes, slot);
+	slot = is_current(inodes, parent, epoch) ? lookup_name(inodes, parent, name) : 0;
+	if (slot) {
+		directory_of(inodes, parent)->epoch++;
+		remove_name(inodes, slot);
 	}
 	pthread_mutex_unlock(&inodes->lock);
 }
@@ -596,8 +634,6 @@ void inode_renamed(struct inodes *inodes, uint64_t parent, const char *name, uin
 	uint32_t from_slot, to_slot, moved, replaced, from_dir, to_dir;
 
 	pthread_mutex_lock(&inodes->lock);
-	++*epoch_of(inodes, parent);
-	++*epoch_of(inodes, to);
 	from_dir = find(inodes, parent);
 	to_dir = find(inodes, to);
 	from_slot = lookup_name(inodes, parent, name);
@@ -606,18 +642,33 @@ void inode_renamed(struct inodes *inodes, uint64_t parent, const char *name, uin
 	replaced = named_inode(inodes, to_slot);
 	if (from_slot == to_slot && from_slot) {
 		/* A name renamed to itself. */
-	} else if (moved && moved == replaced) {
-		/* rename(2) of one link over another of the same file does nothing. */
-	} else {
-		if (moved && to_dir && add_name(inodes, to_dir, to_name, moved) == 0)
-			unlink_sibling(inodes, moved, from_slot), free_name(inodes, from_slot);
-		else if (from_slot)
+	} else if (moved && moved == replaced && !exchange) {
+		/*
+		 * A worker died between the two steps below. (Or one link was renamed over another of the
+		 * same file, which does nothing; then the name is learned again when it is looked up.)
+		 */
+		unlink_sibling(inodes, moved, from_slot);
+		free_name(inodes, from_slot);
+	} else if (!moved || moved != replaced) {
+		if (moved && to_dir && add_name(inodes, to_dir, to_name, moved) == 0) {
+			unlink_sibling(inodes, moved, from_slot);
+			free_name(inodes, from_slot);
+		} else if (from_slot)
 			remove_name(inodes, from_slot);
 		if (!moved && to_slot)
 			remove_name(inodes, to_slot);
 		if (exchange && replaced && from_dir)
 			(void)add_name(inodes, from_dir, name, replaced);
 	}
+	pthread_mutex_unlock(&inodes->lock);
+}
+
+void inodes_visit_backing(struct inodes *inodes, void (*visit)(void *userdata, uint64_t nodeid), void *userdata)
+{
+	pthread_mutex_lock(&inodes->lock);
+	for (uint32_t i = 1; i < pool_end(inodes->inodes); i++)
+		if (pool_generation(inodes->inodes, i) && inode_at(inodes, i)->backing_id)
+			visit(userdata, nodeid_of(inodes, i));
 	pthread_mutex_unlock(&inodes->lock);
 }
 
@@ -658,7 +709,26 @@ void inode_count(struct inodes *inodes, uint64_t *out_inodes, uint64_t *out_byte
 
 /* ---- beginning and end ---- */
 
-/* Long names first: a name slot refers to one only once that is published. */
+/* Long names that no name refers to: a worker died while it made or freed one. Without memory they stay. */
+static void sweep_long_names(struct inodes *inodes)
+{
+	uint32_t end = pool_end(inodes->long_names);
+	bool *is_used = calloc(end, sizeof(*is_used));
+
+	if (!is_used)
+		return;
+	for (uint32_t i = 1; i < pool_end(inodes->names); i++) {
+		const struct name_slot *name = name_at(inodes, i);
+
+		if (pool_generation(inodes->names, i) && name->is_long && name->at < end)
+			is_used[name->at] = true;
+	}
+	for (uint32_t i = 1; i < end; i++)
+		if (pool_generation(inodes->long_names, i) && !is_used[i])
+			pool_give(inodes->long_names, i);
+	free(is_used);
+}
+
 static void rebuild(struct inodes *inodes)
 {
 	for (uint32_t i = 1; i < pool_end(inodes->inodes); i++)
@@ -681,6 +751,7 @@ static void rebuild(struct inodes *inodes)
 		link_sibling_first(inodes, inode, i);
 		inodes->children[parent]++;
 	}
+	sweep_long_names(inodes);
 }
 
 static int make_root(struct inodes *inodes, const struct stat *root)
@@ -707,6 +778,7 @@ int inodes_create(struct tables *tables, const struct stat *root, struct inodes 
 	if (!inodes)
 		return -ENOMEM;
 	pthread_mutex_init(&inodes->lock, NULL);
+	pthread_cond_init(&inodes->released, NULL);
 	inodes->inodes = &tables->inodes;
 	inodes->names = &tables->names;
 	inodes->long_names = &tables->long_names;
@@ -736,6 +808,7 @@ void inodes_destroy(struct inodes *inodes)
 	unreserve(inodes->first_name, inodes->inodes->capacity);
 	unreserve(inodes->children, inodes->inodes->capacity);
 	unreserve(inodes->name_sibling, inodes->names->capacity);
+	pthread_cond_destroy(&inodes->released);
 	pthread_mutex_destroy(&inodes->lock);
 	free(inodes);
 }

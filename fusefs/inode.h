@@ -47,15 +47,23 @@ int inodes_create(struct tables *tables, const struct stat *root, struct inodes 
 void inodes_destroy(struct inodes *inodes);
 
 /**
+ * Names in @parent are about to be changed: until inode_release_names() nothing is learned of it but by who changes it. From before the
+ * change is made until the log and the tables tell of it, so that nobody acts on a name whose event is still to come. Holds may
+ * overlap, and their holders never wait for one another.
+ */
+void inode_hold_names(struct inodes *inodes, uint64_t parent);
+void inode_release_names(struct inodes *inodes, uint64_t parent);
+
+/**
  * A number that changes with every name made, removed or renamed in @parent. Taken before the file system is asked about a name,
- * it tells inode_learn() whether the answer may be out of date.
+ * it tells inode_learn() whether the answer may be out of date. Waits while names there are held.
  */
 uint32_t inode_epoch(struct inodes *inodes, uint64_t parent);
 
 /**
  * The kernel is about to be told of an inode: find or make its nodeid, and count one lookup. @parent and @name
  * say where it was found; @parent 0: nowhere. What @name named before is forgotten if it is another inode. @epoch: from
- * inode_epoch(), or NULL when the caller has just made the name.
+ * inode_epoch(), or NULL when the caller holds the names and has just made this one.
  * Returns 0 and sets *@out, -EAGAIN (the directory changed meanwhile: ask the file system again), or -ENOMEM.
  */
 int inode_learn(struct inodes *inodes, uint64_t parent, const char *name,
@@ -78,12 +86,15 @@ int inode_child(struct inodes *inodes, uint64_t parent, const char *name, struct
  */
 ssize_t inode_path(struct inodes *inodes, uint64_t nodeid, const char *name, char *buffer, size_t size);
 
-/** @name in @parent has been removed, or is not there. With @epoch only if nothing changed in the directory since. */
+/** @name in @parent has been removed; or is not there: then with @epoch, and only if nothing changed in the directory since. */
 void inode_unlinked(struct inodes *inodes, uint64_t parent, const char *name, const uint32_t *epoch);
 
 /** What @name in @parent named now has the name @to_name in @to; with @exchange the other way round too. */
 void inode_renamed(struct inodes *inodes, uint64_t parent, const char *name, uint64_t to,
 		   const char *to_name, bool exchange);
+
+/** Call @visit for each inode that has a backing id. It must not call back into here. */
+void inodes_visit_backing(struct inodes *inodes, void (*visit)(void *userdata, uint64_t nodeid), void *userdata);
 
 /** The backing id of an inode's passthrough, kept here because it outlives a worker; 0: none. */
 int32_t inode_backing_id(struct inodes *inodes, uint64_t nodeid);

@@ -97,12 +97,24 @@ static struct open_inode *ref_inode(struct modes *modes, uint64_t nodeid)
 	return inode;
 }
 
+static void close_backing(struct modes *modes, struct open_inode *inode)
+{
+	uint32_t id = inode->backing_id;
+
+	inode->backing_id = 0;
+	inode_set_backing_id(modes->inodes, inode->nodeid, 0);
+	/* Fails only when the connection is gone, and the id with it. */
+	(void)ioctl(modes->fuse_fd, FUSE_DEV_IOC_BACKING_CLOSE, &id);
+}
+
 static void unref_inode(struct modes *modes, struct open_inode *inode)
 {
 	struct open_inode **link = bucket_of(modes, inode->nodeid);
 
 	if (--inode->refs > 0)
 		return;
+	if (inode->backing_id)
+		close_backing(modes, inode);
 	while (*link != inode)
 		link = &(*link)->next;
 	*link = inode->next;
@@ -129,16 +141,6 @@ static int open_backing(struct modes *modes, int path_fd)
 	int id = ioctl(modes->fuse_fd, FUSE_DEV_IOC_BACKING_OPEN, &map);
 
 	return id < 0 ? -errno : id;
-}
-
-static void close_backing(struct modes *modes, struct open_inode *inode)
-{
-	uint32_t id = inode->backing_id;
-
-	inode->backing_id = 0;
-	inode_set_backing_id(modes->inodes, inode->nodeid, 0);
-	/* Fails only when the connection is gone, and the id with it. */
-	(void)ioctl(modes->fuse_fd, FUSE_DEV_IOC_BACKING_CLOSE, &id);
 }
 
 /*
@@ -210,9 +212,43 @@ struct open_inode *mode_adopt(struct modes *modes, uint64_t nodeid, enum open_mo
 	if (inode) {
 		count(modes, inode, mode, flags, 1);
 		inode->backing_id = inode_backing_id(modes->inodes, nodeid);
+		inode->is_adopted = true;
 	}
 	pthread_mutex_unlock(&modes->lock);
 	return inode;
+}
+
+struct sweep {
+	struct modes *modes;
+	uint64_t nodeids[256];
+	unsigned count;
+};
+
+static void note_unused(void *userdata, uint64_t nodeid)
+{
+	struct sweep *sweep = userdata;
+	struct open_inode *inode = ref_known(sweep->modes, nodeid);
+
+	if (inode)
+		inode->refs--;
+	else if (sweep->count < sizeof(sweep->nodeids) / sizeof(*sweep->nodeids))
+		sweep->nodeids[sweep->count++] = nodeid;
+}
+
+void modes_sweep(struct modes *modes)
+{
+	struct sweep sweep;
+
+	do {
+		sweep = (struct sweep){ .modes = modes };
+		inodes_visit_backing(modes->inodes, note_unused, &sweep);
+		for (unsigned i = 0; i < sweep.count; i++) {
+			struct open_inode unused = { .nodeid = sweep.nodeids[i] };
+
+			unused.backing_id = inode_backing_id(modes->inodes, unused.nodeid);
+			close_backing(modes, &unused);
+		}
+	} while (sweep.count > 0);
 }
 
 void mode_close(struct modes *modes, struct open_inode *inode, enum open_mode mode, int flags)

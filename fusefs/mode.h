@@ -35,7 +35,7 @@ enum open_mode { OPEN_PASSTHROUGH = 1, OPEN_DIRECT = 2, OPEN_CACHED = 3, OPEN_MO
 struct open_inode {
 	uint64_t nodeid;
 	unsigned opens[OPEN_MODE_END]; /* by mode; guarded by the modes' lock */
-	unsigned mappable;             /* passthrough opens for reading and writing: stores through a mapping are possible */
+	_Atomic unsigned mappable;     /* passthrough opens for reading and writing: stores through a mapping are possible */
 	unsigned refs;                 /* guarded by the modes' lock */
 	int32_t backing_id;            /* while opens[OPEN_PASSTHROUGH] > 0, or kept alive; 0: none */
 
@@ -44,6 +44,7 @@ struct open_inode {
 	 * against a write). Held across the call on the file, because that is what is ordered.
 	 */
 	pthread_mutex_t order;
+	bool is_adopted;          /* open since before this worker */
 	bool has_baseline;        /* guarded by order, as are the next three */
 	struct timespec mtime, ctime;
 	uint64_t size;
@@ -57,6 +58,9 @@ void modes_destroy(struct modes *modes);
 
 /** The new worker counts an open that an old one made. Returns NULL without memory. */
 struct open_inode *mode_adopt(struct modes *modes, uint64_t nodeid, enum open_mode mode, int flags);
+
+/** All opens have been adopted: give back the backing ids of inodes that are not open, whose worker died before it could. */
+void modes_sweep(struct modes *modes);
 
 /**
  * Decide how @nodeid is opened with @flags of open(2) and count it. @path_fd is any descriptor of the file (O_PATH will do), for the

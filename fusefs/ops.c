@@ -59,7 +59,7 @@ void op_note(struct op *op, const struct stat *attributes)
 		event->mode = attributes->st_mode & 07777;
 }
 
-static bool caller_is_in_group(const struct op *op, gid_t gid)
+bool op_caller_is_in_group(const struct op *op, gid_t gid)
 {
 	gid_t groups[GROUPS_MAX];
 	int count;
@@ -81,32 +81,47 @@ static mode_t killed(const struct op *op, const struct stat *now)
 {
 	mode_t mode = now->st_mode & ~S_ISUID;
 
-	if (mode & S_ISGID && (mode & S_IXGRP || !caller_is_in_group(op, now->st_gid)))
+	if (mode & S_ISGID && (mode & S_IXGRP || !op_caller_is_in_group(op, now->st_gid)))
 		mode &= ~S_ISGID;
 	return mode;
 }
 
-int op_kill_set_id(struct op *op, uint64_t nodeid, int fd)
+static int clear_bits(struct op *op, uint64_t nodeid, int fd, mode_t mode)
 {
-	struct stat now;
-	mode_t mode;
-	int r, emit;
+	int r = emit_prepare(op, EVENT_CHMOD, nodeid, NULL), emit;
+	char link[REACH_LINK_SIZE];
 
-	if (fstat(fd, &now) < 0)
-		return -errno;
-	mode = killed(op, &now);
-	if (mode == now.st_mode)
-		return 0;
-	r = emit_prepare(op, EVENT_CHMOD, nodeid, NULL);
 	if (r < 0)
 		return r;
-	now.st_mode = mode;
-	op_note(op, &now);
-	op->event.has = (op->event.has | EVENT_HAS_MODE) & ~EVENT_HAS_SIZE;
+	op->event.mode = mode & 07777;
+	op->event.has |= EVENT_HAS_MODE;
 	emit = emit_begin(op);
 	if (emit < 0)
 		return emit;
-	return emit_finish(op, emit, fchmod(fd, now.st_mode & 07777) < 0 ? -errno : 0);
+	/* By its path, because the descriptor may be one that fchmod(2) does not take. */
+	reach_link(fd, link);
+	return emit_finish(op, emit, chmod(link, mode & 07777) < 0 ? -errno : 0);
+}
+
+int op_kill_set_id(struct op *op, uint64_t nodeid, int fd)
+{
+	enum emit known = emit_recall(op, EVENT_CHMOD);
+	struct stat now;
+	mode_t mode;
+
+	if (known == EMIT_LOGGED) {
+		emit_skip(op);
+		return 0;
+	}
+	if (known == EMIT_MAYBE)
+		return clear_bits(op, nodeid, fd, emit_announced(op)->mode);
+	if (fstatat(fd, "", &now, AT_EMPTY_PATH) < 0)
+		return -errno;
+	mode = killed(op, &now);
+	if (mode != now.st_mode)
+		return clear_bits(op, nodeid, fd, mode);
+	emit_skip(op);
+	return 0;
 }
 
 /* The event of a change that no request told of: it has no author. */
@@ -120,19 +135,33 @@ static void log_mapped_stores(struct op *op, uint64_t nodeid, const struct stat 
 	if (!is_certain)
 		op->event.has |= EVENT_UNCERTAIN;
 	/* No step of the request that noticed it: another worker, repeating that, may notice nothing. */
-	(void)writer_append(op->writer, &op->event);
+	emit_append(op);
 }
 
-void op_look_for_stores(struct op *op, struct open_inode *inode, int fd, bool is_last)
+/* Whether a file that was mapped while nobody looked (a worker had died) was changed at that time. */
+static bool may_have_stores(const struct fs *fs, const struct stat *now)
 {
+	/* The dead worker had looked in its last second; the kernel's time of a store may be a tick older. */
+	const int64_t unwatched_ns = 2 * 1000000000ll;
+
+	return fs->mmap_moves_mtime &&
+	       now->st_mtim.tv_sec * 1000000000 + now->st_mtim.tv_nsec >= fs->started_ns - unwatched_ns;
+}
+
+bool op_look_for_stores(struct op *op, struct open_inode *inode, int fd, bool is_last)
+{
+	bool differs = false;
 	struct stat now;
 
 	/* Without passthrough the kernel writes mapped pages back through requests. */
-	if (inode->mappable == 0 || fstatat(fd, "", &now, AT_EMPTY_PATH) < 0)
-		return;
-	if (open_inode_differs(inode, &now))
-		log_mapped_stores(op, inode->nodeid, &now, true);
+	if (atomic_load(&inode->mappable) == 0 || fstatat(fd, "", &now, AT_EMPTY_PATH) < 0)
+		return false;
+	if (inode->is_adopted && !inode->has_baseline && may_have_stores(op->fs, &now))
+		log_mapped_stores(op, inode->nodeid, &now, false);
+	else if (open_inode_differs(inode, &now))
+		log_mapped_stores(op, inode->nodeid, &now, differs = true);
 	else if (is_last && !op->fs->mmap_moves_mtime)
 		log_mapped_stores(op, inode->nodeid, &now, false);
 	open_inode_set_baseline(inode, &now);
+	return differs;
 }

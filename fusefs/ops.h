@@ -11,8 +11,14 @@
  */
 int op_fill_entry(struct op *op, uint64_t parent, int dir_fd, const char *name, struct fuse_entry_param *entry);
 
+/** The same for a name that this operation has made, and whose directory's names it holds. */
+int op_fill_entry_made(struct op *op, uint64_t parent, int dir_fd, const char *name, struct fuse_entry_param *entry);
+
 /** The same for an open descriptor; @parent 0: it has no name. */
 int op_fill_entry_fd(struct op *op, uint64_t parent, const char *name, int fd, struct fuse_entry_param *entry);
+
+/** What @entry says of @nodeid besides its attributes. Counts nothing. */
+void op_fill_known(struct op *op, uint64_t nodeid, struct fuse_entry_param *entry);
 
 /** Attributes of @nodeid; @file, or NULL, is an open file of it whose descriptor serves. Returns 0 or a negative errno. */
 int op_stat(struct op *op, uint64_t nodeid, struct file *file, struct stat *out);
@@ -33,16 +39,20 @@ bool op_is_ino(int dir_fd, const char *name, uint64_t ino);
 void op_note(struct op *op, const struct stat *attributes);
 
 /**
- * Clear the set-id bits of @fd if they are there, as a write by somebody without CAP_FSETID does, with its own chmod event. A
- * kernel that negotiated KILLPRIV_V2 leaves this to us. Returns 0 or a negative errno.
+ * Clear the set-id bits of @fd (O_PATH will do) if they are there, as a change by somebody without CAP_FSETID does, with its own chmod
+ * event. A kernel that negotiated KILLPRIV_V2 leaves this to us. Called before the change, as the kernel does it. Always one step.
+ * Returns 0 or a negative errno.
  */
 int op_kill_set_id(struct op *op, uint64_t nodeid, int fd);
 
+/** Whether the caller is a member of @gid. */
+bool op_caller_is_in_group(const struct op *op, gid_t gid);
+
 /**
  * Look whether stores through a mapping changed @inode since its baseline, and log that. The caller holds the inode's order. @fd is open on it.
- * @is_last: an open that could map it ends; where stores leave no trace (tmpfs) that is logged as uncertain.
+ * @is_last: an open that could map it ends; where stores leave no trace (tmpfs) that is logged as uncertain. Returns whether it changed.
  */
-void op_look_for_stores(struct op *op, struct open_inode *inode, int fd, bool is_last);
+bool op_look_for_stores(struct op *op, struct open_inode *inode, int fd, bool is_last);
 
 /** Settle, by looking at the tree, whether an announced event happened. @root_fd is the source. */
 enum probe { PROBE_NOT_DONE, PROBE_DONE, PROBE_UNCERTAIN };

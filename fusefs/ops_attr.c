@@ -1,8 +1,8 @@
 /*
  * Operations on attributes: setattr in its parts.
  *
- * One SETATTR may ask for several changes; each is an event of its own, in the order of chown, chmod, truncate,
- * utimens (a chown clears set-id bits that a chmod in the same request sets).
+ * One SETATTR may ask for several changes; each is an event of its own, in the order of chown, chmod, truncate, utimens. Set-id bits are
+ * cleared, with an event of its own, before what clears them.
  */
 #include "fusefs/ops.h"
 
@@ -54,31 +54,6 @@ static int announce_mode(struct op *op, const struct subject *subject, mode_t mo
 	return emit_begin(op);
 }
 
-/* chown(2) clears set-id bits by itself; whoever replays the log must hear of it. */
-static int note_mode_change(struct op *op, const struct subject *subject, mode_t before)
-{
-	struct stat now;
-	int emit;
-
-	if (fstatat(subject->fd, "", &now, AT_EMPTY_PATH) < 0 || now.st_mode == before)
-		return 0;
-	emit = announce_mode(op, subject, now.st_mode);
-	return emit < 0 ? emit : emit_finish(op, emit, 0);
-}
-
-static int change_owner(struct op *op, const struct subject *subject, const struct stat *attr, int to_set)
-{
-	struct stat before;
-	int r;
-
-	if (fstatat(subject->fd, "", &before, AT_EMPTY_PATH) < 0)
-		return -errno;
-	r = set_owner(op, subject, attr, to_set);
-	if (r == 0 && before.st_mode & (S_ISUID | S_ISGID))
-		r = note_mode_change(op, subject, before.st_mode);
-	return r;
-}
-
 static int change_mode(struct op *op, const struct subject *subject, mode_t mode)
 {
 	int emit = announce_mode(op, subject, mode), r = 0;
@@ -91,6 +66,40 @@ static int change_mode(struct op *op, const struct subject *subject, mode_t mode
 	return emit_finish(op, emit, r);
 }
 
+/*
+ * What chown(2) leaves of a mode. Without group execution set-gid once meant mandatory locking: root and members of the
+ * group keep it.
+ */
+static mode_t mode_after_chown(const struct op *op, const struct stat *now)
+{
+	mode_t mode = now->st_mode;
+
+	if (S_ISDIR(mode))
+		return mode;
+	mode &= ~S_ISUID;
+	if (mode & S_ISGID &&
+	    (mode & S_IXGRP || (op->context->uid != 0 && !op_caller_is_in_group(op, now->st_gid))))
+		mode &= ~S_ISGID;
+	return mode;
+}
+
+static int change_owner(struct op *op, const struct subject *subject, const struct stat *attr, int to_set)
+{
+	enum emit known = emit_recall(op, EVENT_CHMOD);
+	struct stat before;
+	mode_t mode;
+	int r = 0;
+
+	if (fstatat(subject->fd, "", &before, AT_EMPTY_PATH) < 0)
+		return -errno;
+	mode = known == EMIT_MAYBE ? emit_announced(op)->mode : mode_after_chown(op, &before);
+	if (known == EMIT_MAYBE || (known == EMIT_GO && mode != before.st_mode))
+		r = change_mode(op, subject, mode);
+	else
+		emit_skip(op);
+	return r < 0 ? r : set_owner(op, subject, attr, to_set);
+}
+
 static int truncate_subject(const struct subject *subject, off_t size)
 {
 	int r = subject->open_fd >= 0 ? ftruncate(subject->open_fd, size) : truncate(subject->link, size);
@@ -98,24 +107,12 @@ static int truncate_subject(const struct subject *subject, off_t size)
 	return r < 0 ? -errno : 0;
 }
 
-static int kill_set_id(struct op *op, const struct subject *subject)
-{
-	int fd, r;
-
-	if (subject->open_fd >= 0)
-		return op_kill_set_id(op, subject->nodeid, subject->open_fd);
-	fd = reach_reopen(subject->fd, O_RDONLY | O_NONBLOCK);
-	if (fd < 0)
-		return fd;
-	r = op_kill_set_id(op, subject->nodeid, fd);
-	close(fd);
-	return r;
-}
-
 static int change_size(struct op *op, const struct subject *subject, off_t size, bool kill)
 {
-	int emit, r = emit_prepare(op, EVENT_TRUNCATE, subject->nodeid, NULL);
+	int emit, r = kill ? op_kill_set_id(op, subject->nodeid, subject->fd) : 0;
 
+	if (r == 0)
+		r = emit_prepare(op, EVENT_TRUNCATE, subject->nodeid, NULL);
 	if (r < 0)
 		return r;
 	op->event.size = size;
@@ -125,10 +122,7 @@ static int change_size(struct op *op, const struct subject *subject, off_t size,
 		return emit;
 	if (emit != EMIT_LOGGED)
 		r = truncate_subject(subject, size);
-	r = emit_finish(op, emit, r);
-	if (r == 0 && kill)
-		r = kill_set_id(op, subject);
-	return r;
+	return emit_finish(op, emit, r);
 }
 
 static struct timespec pick_time(int to_set, int set, int now, const struct timespec *time)

@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/falloc.h>
 #include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,15 +151,12 @@ static ssize_t write_and_log(struct op *op, struct file *file, int fd, const cha
 
 static int finish_write(struct op *op, struct file *file, int fd, const struct fuse_file_info *fi)
 {
-	int r = fi->kill_suidgid ? op_kill_set_id(op, file->nodeid, fd) : 0;
-
-	if (r == 0 && is_synchronous(op->fs, file, fi)) {
-		/* The descriptor has O_SYNC where the program opened the file so. */
-		if (!(file->flags & (O_SYNC | O_DSYNC)) && fdatasync(fd) < 0)
-			return -errno;
-		r = eventlog_sync(op->fs->log);
-	}
-	return r;
+	if (!is_synchronous(op->fs, file, fi))
+		return 0;
+	/* The descriptor has O_SYNC where the program opened the file so. */
+	if (!(file->flags & (O_SYNC | O_DSYNC)) && fdatasync(fd) < 0)
+		return -errno;
+	return eventlog_sync(op->fs->log);
 }
 
 static ssize_t do_write(struct op *op, struct file *file, const char *data, size_t size, off_t offset,
@@ -173,7 +169,9 @@ static ssize_t do_write(struct op *op, struct file *file, const char *data, size
 		return fd;
 	pthread_mutex_lock(&file->inode->order);
 	op_look_for_stores(op, file->inode, fd, false);
-	n = prepare_write(op, file, fi);
+	n = fi->kill_suidgid ? op_kill_set_id(op, file->nodeid, fd) : 0;
+	if (n == 0)
+		n = prepare_write(op, file, fi);
 	if (n == 0)
 		n = write_and_log(op, file, fd, data, size, append_offset(op, fd, offset, fi));
 	pthread_mutex_unlock(&file->inode->order);
@@ -223,35 +221,21 @@ void fs_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 
 /* ---- allocating and copying ---- */
 
-/* Shifting contents is the one thing that must not be done twice; the size tells. */
-static bool is_shifted(struct op *op, int mode, int fd)
-{
-	const struct event *announced = emit_announced(op);
-	struct stat now;
-
-	return mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE) && announced && fstat(fd, &now) == 0 &&
-	       (uint64_t)now.st_size != announced->size;
-}
-
 static int allocate_and_log(struct op *op, struct file *file, int fd, int mode, off_t offset, off_t length)
 {
-	struct stat before;
 	int emit, r = emit_prepare(op, EVENT_FALLOCATE, file->nodeid, NULL);
 
-	if (r == 0 && fstat(fd, &before) < 0)
-		r = -errno;
 	if (r < 0)
 		return r;
 	op->event.mode = mode;
 	op->event.offset = offset;
 	op->event.length = length;
-	op->event.size = before.st_size;
-	op->event.has |= EVENT_HAS_MODE | EVENT_HAS_OFFSET | EVENT_HAS_LENGTH | EVENT_HAS_SIZE;
+	op->event.has |= EVENT_HAS_MODE | EVENT_HAS_OFFSET | EVENT_HAS_LENGTH;
 	emit = emit_begin(op);
 	if (emit < 0 || emit == EMIT_LOGGED)
 		return emit < 0 ? emit : 0;
-	if (emit != EMIT_MAYBE || !is_shifted(op, mode, fd))
-		r = fallocate(fd, mode, offset, length) < 0 ? -errno : 0;
+	/* May be done twice: the modes that shift contents do not come through FUSE. */
+	r = fallocate(fd, mode, offset, length) < 0 ? -errno : 0;
 	if (r == 0)
 		note_written(op, file, fd);
 	return emit_finish(op, emit, r);
@@ -279,11 +263,11 @@ void fs_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
 	if (r >= 0) {
 		pthread_mutex_lock(&file->inode->order);
 		op_look_for_stores(op, file->inode, fd, false);
-		r = allocate_and_log(op, file, fd, mode, offset, length);
+		r = kill_set_id_for(op, file->nodeid, fd);
+		if (r == 0)
+			r = allocate_and_log(op, file, fd, mode, offset, length);
 		pthread_mutex_unlock(&file->inode->order);
 	}
-	if (r == 0)
-		r = kill_set_id_for(op, file->nodeid, fd);
 	op_reply_error(op, r);
 }
 
@@ -326,13 +310,10 @@ static ssize_t do_copy(struct op *op, struct file *from, off_t from_offset, stru
 		return from_fd < 0 ? from_fd : to_fd;
 	pthread_mutex_lock(&to->inode->order);
 	op_look_for_stores(op, to->inode, to_fd, false);
-	n = copy_and_log(op, from_fd, from_offset, to, to_fd, to_offset, size, flags);
+	n = kill_set_id_for(op, to->nodeid, to_fd);
+	if (n == 0)
+		n = copy_and_log(op, from_fd, from_offset, to, to_fd, to_offset, size, flags);
 	pthread_mutex_unlock(&to->inode->order);
-	if (n > 0) {
-		int r = kill_set_id_for(op, to->nodeid, to_fd);
-
-		n = r < 0 ? r : n;
-	}
 	return n;
 }
 

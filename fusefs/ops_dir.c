@@ -57,7 +57,7 @@ static void reply_entry(struct op *op, const struct fuse_entry_param *entry)
 static int describe_made(struct op *op, int emit, uint64_t parent, int dir_fd, const char *name,
 			 struct fuse_entry_param *entry)
 {
-	int r = op_fill_entry(op, parent, dir_fd, name, entry);
+	int r = op_fill_entry_made(op, parent, dir_fd, name, entry);
 
 	if (r == 0) {
 		op_note(op, &entry->attr);
@@ -89,6 +89,7 @@ static void do_make(fuse_req_t req, unsigned opcode, enum event_op what, fuse_in
 
 	if (!op)
 		return;
+	inode_hold_names(op->fs->inodes, parent);
 	r = reach_get(op->fs->reach, parent, &dir);
 	if (r == 0)
 		r = emit_prepare(op, what, parent, name);
@@ -103,6 +104,7 @@ static void do_make(fuse_req_t req, unsigned opcode, enum event_op what, fuse_in
 	}
 	if (r >= 0)
 		r = make_and_describe(op, emit, parent, dir.fd, name, making, &entry);
+	inode_release_names(op->fs->inodes, parent);
 	reach_put(op->fs->reach, &dir);
 	if (r < 0)
 		op_reply_error(op, r);
@@ -146,16 +148,17 @@ static int link_inode(struct op *op, uint64_t nodeid, int dir_fd, const char *na
 	return r;
 }
 
-static int prepare_link(struct op *op, uint64_t nodeid, uint64_t parent, const char *name)
+static int link_and_log(struct op *op, int emit, uint64_t nodeid, int dir_fd, const char *name)
 {
-	ssize_t length = inode_path(op->fs->inodes, parent, name, op->to, sizeof(op->to));
-	int r = length < 0 ? (int)length : emit_prepare(op, EVENT_LINK, nodeid, NULL);
+	bool is_made = emit == EMIT_LOGGED || (emit == EMIT_MAYBE && op_is_ino(dir_fd, name, op->event.ino));
+	int r = is_made ? 0 : link_inode(op, nodeid, dir_fd, name);
+	struct stat now;
 
-	if (r < 0)
-		return r;
-	op->event.to = op->to;
-	op->event.to_length = length;
-	return 0;
+	if (r == 0 && fstatat(dir_fd, name, &now, AT_SYMLINK_NOFOLLOW) == 0) {
+		op_note(op, &now);
+		op->event.has |= EVENT_HAS_MODE;
+	}
+	return emit_finish(op, emit, r);
 }
 
 void fs_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
@@ -167,21 +170,21 @@ void fs_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name
 
 	if (!op)
 		return;
+	inode_hold_names(op->fs->inodes, parent);
 	r = reach_get(op->fs->reach, parent, &dir);
 	if (r == 0)
-		r = prepare_link(op, ino, parent, name);
+		r = emit_prepare(op, EVENT_LINK, ino, NULL);
+	if (r == 0)
+		r = emit_prepare_to(op, parent, name);
 	if (r == 0)
 		emit = r = emit_begin(op);
 	if (r >= 0) {
-		bool is_made = emit == EMIT_LOGGED ||
-			       (emit == EMIT_MAYBE && op_is_ino(dir.fd, name, op->event.ino));
-
-		r = is_made ? 0 : link_inode(op, ino, dir.fd, name);
+		r = link_and_log(op, emit, ino, dir.fd, name);
+		/* Learned after it is logged: the event is about the name that was there before. */
 		if (r == 0)
-			r = describe_made(op, emit, parent, dir.fd, name, &entry);
-		else
-			emit_finish(op, emit, r);
+			r = op_fill_entry_made(op, parent, dir.fd, name, &entry);
 	}
+	inode_release_names(op->fs->inodes, parent);
 	reach_put(op->fs->reach, &dir);
 	if (r < 0)
 		op_reply_error(op, r);
@@ -239,8 +242,11 @@ static void keep_inode(struct op *op, const struct inode_view *victim)
 	struct open_inode *inode = mode_ref(op->fs->modes, victim->nodeid);
 	struct reached reached = REACHED_NONE;
 
-	if (reach_get(op->fs->reach, victim->nodeid, &reached) == 0 && inode)
-		mode_keep_alive(op->fs->modes, victim->nodeid, reached.fd);
+	if (reach_get(op->fs->reach, victim->nodeid, &reached) == 0) {
+		reach_spare(op->fs->reach, &reached);
+		if (inode)
+			mode_keep_alive(op->fs->modes, victim->nodeid, reached.fd);
+	}
 	reach_put(op->fs->reach, &reached);
 	if (inode)
 		mode_unref(op->fs->modes, inode);
@@ -256,6 +262,7 @@ static void do_remove(fuse_req_t req, unsigned opcode, enum event_op what, fuse_
 
 	if (!op)
 		return;
+	inode_hold_names(op->fs->inodes, parent);
 	if (inode_child(op->fs->inodes, parent, name, &victim) == 0)
 		keep_inode(op, &victim);
 	r = reach_get(op->fs->reach, parent, &dir);
@@ -270,6 +277,7 @@ static void do_remove(fuse_req_t req, unsigned opcode, enum event_op what, fuse_
 		r = emit_finish(op, emit, remove_name(op, emit, dir.fd, name, flags));
 	if (r == 0)
 		inode_unlinked(op->fs->inodes, parent, name, NULL);
+	inode_release_names(op->fs->inodes, parent);
 	reach_put(op->fs->reach, &dir);
 	op_reply_error(op, r);
 }
@@ -309,18 +317,28 @@ static int rename_name(struct op *op, int emit, const struct renaming *renaming)
 
 static int prepare_rename(struct op *op, const struct renaming *renaming)
 {
-	ssize_t length = inode_path(op->fs->inodes, renaming->to, renaming->to_name, op->to, sizeof(op->to));
-	int r = length < 0 ? (int)length : emit_prepare(op, EVENT_RENAME, renaming->from, renaming->name);
+	int r = emit_prepare(op, EVENT_RENAME, renaming->from, renaming->name);
 
+	if (r == 0)
+		r = emit_prepare_to(op, renaming->to, renaming->to_name);
 	if (r < 0)
 		return r;
-	op->event.to = op->to;
-	op->event.to_length = length;
 	op->event.flags = renaming->flags;
 	op->event.has |= EVENT_HAS_FLAGS;
 	recall_ino(op);
 	require_ino(op, renaming->from_fd, renaming->name);
 	return 0;
+}
+
+/* What a name is now, by looking: the tables may be from before, from after, or from in between. */
+static void learn_again(struct op *op, uint64_t parent, int dir_fd, const char *name)
+{
+	struct fuse_entry_param entry;
+
+	if (op_fill_entry_made(op, parent, dir_fd, name, &entry) == 0)
+		inode_forget(op->fs->inodes, entry.ino, 1);
+	else
+		inode_unlinked(op->fs->inodes, parent, name, NULL);
 }
 
 static int rename_and_log(struct op *op, const struct renaming *renaming)
@@ -336,12 +354,12 @@ static int rename_and_log(struct op *op, const struct renaming *renaming)
 	emit = emit_begin(op);
 	if (emit < 0)
 		return emit;
-	r = emit_finish(op, emit, rename_name(op, emit, renaming));
-	if (r < 0)
-		return r;
-	inode_renamed(op->fs->inodes, renaming->from, renaming->name, renaming->to, renaming->to_name,
-		      renaming->flags & RENAME_EXCHANGE);
-	return 0;
+	r = emit_finish_rename(op, emit, rename_name(op, emit, renaming), renaming->flags & RENAME_EXCHANGE);
+	if (r == 0 && op->is_resent) {
+		learn_again(op, renaming->to, renaming->to_fd, renaming->to_name);
+		learn_again(op, renaming->from, renaming->from_fd, renaming->name);
+	}
+	return r;
 }
 
 void fs_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to, const char *to_name,
@@ -353,6 +371,8 @@ void fs_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t t
 
 	if (!op)
 		return;
+	inode_hold_names(op->fs->inodes, parent);
+	inode_hold_names(op->fs->inodes, to);
 	r = reach_get(op->fs->reach, parent, &from_dir);
 	if (r == 0)
 		r = reach_get(op->fs->reach, to, &to_dir);
@@ -362,6 +382,8 @@ void fs_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t t
 
 		r = rename_and_log(op, &renaming);
 	}
+	inode_release_names(op->fs->inodes, parent);
+	inode_release_names(op->fs->inodes, to);
 	reach_put(op->fs->reach, &from_dir);
 	reach_put(op->fs->reach, &to_dir);
 	op_reply_error(op, r);
@@ -380,27 +402,35 @@ struct dirent64_record {
 	char name[];
 };
 
+static int open_dir(struct op *op, uint64_t nodeid, struct file **out)
+{
+	struct reached dir = REACHED_NONE;
+	int r = reach_get(op->fs->reach, nodeid, &dir), fd;
+
+	if (r < 0)
+		return r;
+	fd = reach_reopen(op->fs->reach, dir.fd, O_RDONLY | O_DIRECTORY);
+	reach_put(op->fs->reach, &dir);
+	if (fd < 0)
+		return fd;
+	*out = file_create(op->fs->files, nodeid, O_RDONLY | O_DIRECTORY, 0, NULL, fd, true, op->request);
+	if (!*out)
+		close(fd);
+	return *out ? 0 : -ENOMEM;
+}
+
 void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct op *op = op_start(req, FUSE_OPENDIR);
-	struct reached dir = REACHED_NONE;
 	struct file *file = NULL;
-	int r, fd;
+	int r = 0;
 
 	if (!op)
 		return;
-	r = reach_get(op->fs->reach, ino, &dir);
-	if (r == 0) {
-		fd = r = reach_reopen(dir.fd, O_RDONLY | O_DIRECTORY);
-		if (r >= 0) {
-			file = file_create(op->fs->files, ino, O_RDONLY | O_DIRECTORY, 0, NULL, fd, true,
-					   op->request);
-			if (!file)
-				close(fd);
-			r = file ? 0 : -ENOMEM;
-		}
-	}
-	reach_put(op->fs->reach, &dir);
+	if (op->is_resent)
+		file = file_find_request(op->fs->files, op->request);
+	if (!file)
+		r = open_dir(op, ino, &file);
 	if (r < 0) {
 		op_reply_error(op, r);
 		return;

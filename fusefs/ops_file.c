@@ -4,6 +4,7 @@
 #include "fusefs/look.h"
 #include "fusefs/ops.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -41,11 +42,14 @@ static void fill_reply(const struct fs *fs, const struct file *file, struct fuse
 static void note_opener(struct op *op, struct file *file)
 {
 	const struct who_slot *who = who_find(&op->who, op->context->pid, true);
+	struct file_slot *slot = file->slot;
 
-	file->pid = who->pid;
-	file->uid = op->context->uid;
-	file->gid = op->context->gid;
-	memcpy(file->comm, who->comm, sizeof(file->comm));
+	static_assert(sizeof(slot->comm) > EVENT_COMM_MAX, "a comm fits");
+	slot->pid = who->pid;
+	slot->uid = op->context->uid;
+	slot->gid = op->context->gid;
+	memcpy(slot->comm, who->comm, who->comm_length);
+	slot->comm[who->comm_length] = '\0';
 }
 
 static void set_baseline(struct file *file, int fd)
@@ -126,9 +130,9 @@ static int truncate_on_open(struct op *op, uint64_t nodeid, int path_fd, int fd,
 		pthread_mutex_lock(&inode->order);
 		op_look_for_stores(op, inode, fd, false);
 	}
-	r = truncate_opened(op, nodeid, path_fd, fd);
-	if (r == 0 && kill)
-		r = op_kill_set_id(op, nodeid, fd);
+	r = kill ? op_kill_set_id(op, nodeid, fd) : 0;
+	if (r == 0)
+		r = truncate_opened(op, nodeid, path_fd, fd);
 	if (inode) {
 		if (fstat(fd, &now) == 0)
 			open_inode_set_baseline(inode, &now);
@@ -156,7 +160,7 @@ static int open_existing(struct op *op, uint64_t nodeid, int path_fd, const stru
 	int fd = -1, r = 0;
 
 	if (needs_fd(op, fi->flags)) {
-		fd = reach_reopen(path_fd, fi->flags & ~(O_TRUNC | O_NOCTTY));
+		fd = reach_reopen(op->fs->reach, path_fd, fi->flags & ~(O_TRUNC | O_NOCTTY));
 		if (fd < 0)
 			return fd;
 	}
@@ -203,17 +207,22 @@ static int create_name(struct op *op, int dir_fd, const char *name, int flags, m
 	int fd;
 
 	op_become_caller(op);
-	fd = openat(dir_fd, name, daemon_flags(flags) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+	do
+		fd = openat(dir_fd, name, daemon_flags(flags) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+	while (fd < 0 && reach_relieve(op->fs->reach));
 	if (fd < 0)
 		fd = -errno;
 	op_become_daemon(op);
 	return fd;
 }
 
-static int open_name(int dir_fd, const char *name, int flags)
+static int open_name(struct op *op, int dir_fd, const char *name, int flags)
 {
-	int fd = openat(dir_fd, name, daemon_flags(flags) | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	int fd;
 
+	do
+		fd = openat(dir_fd, name, daemon_flags(flags) | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	while (fd < 0 && reach_relieve(op->fs->reach));
 	return fd < 0 ? -errno : fd;
 }
 
@@ -233,7 +242,7 @@ static int create_and_log(struct op *op, uint64_t parent, int dir_fd, const char
 		return emit;
 	*is_new = emit != EMIT_MAYBE || !op_was_born_since(dir_fd, name, emit_announced_ns(op));
 	if (emit == EMIT_LOGGED || !*is_new)
-		fd = open_name(dir_fd, name, fi->flags);
+		fd = open_name(op, dir_fd, name, fi->flags);
 	else
 		fd = create_name(op, dir_fd, name, fi->flags, mode);
 	if (fd < 0)
@@ -253,19 +262,25 @@ static int create_and_log(struct op *op, uint64_t parent, int dir_fd, const char
 static int open_unexpected(struct op *op, uint64_t parent, int dir_fd, const char *name,
 			   const struct fuse_file_info *fi, struct fuse_entry_param *entry)
 {
-	int fd = open_name(dir_fd, name, fi->flags), r;
+	int fd = open_name(op, dir_fd, name, fi->flags), r;
 
 	if (fd < 0)
 		return fd;
 	r = op_fill_entry_fd(op, parent, name, fd, entry);
-	if (r == 0 && !S_ISREG(entry->attr.st_mode))
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	if (!S_ISREG(entry->attr.st_mode))
 		r = -EEXIST;
 	if (r == 0 && fi->flags & O_TRUNC) {
 		r = truncate_on_open(op, entry->ino, fd, fd, fi->kill_suidgid);
 		entry->attr.st_size = 0;
 	}
-	if (r < 0)
+	if (r < 0) {
+		inode_forget(op->fs->inodes, entry->ino, 1);
 		close(fd);
+	}
 	return r < 0 ? r : fd;
 }
 
@@ -301,6 +316,18 @@ static void reply_create(struct op *op, const struct fuse_entry_param *entry, st
 	op_end(op);
 }
 
+/* A dead worker made the open file and counted the lookup, but its answer did not arrive. */
+static int describe_again(struct op *op, struct file *file, struct fuse_entry_param *entry)
+{
+	int r;
+
+	memset(entry, 0, sizeof(*entry));
+	r = op_stat(op, file->nodeid, file, &entry->attr);
+	if (r == 0)
+		op_fill_known(op, file->nodeid, entry);
+	return r;
+}
+
 void fs_create_file(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		    struct fuse_file_info *fi)
 {
@@ -312,13 +339,15 @@ void fs_create_file(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t 
 
 	if (!op)
 		return;
+	inode_hold_names(op->fs->inodes, parent);
 	r = reach_get(op->fs->reach, parent, &dir);
 	if (r == 0 && op->is_resent)
 		file = file_find_request(op->fs->files, op->request);
 	if (file)
-		r = op_fill_entry(op, parent, dir.fd, name, &entry);
+		r = describe_again(op, file, &entry);
 	else if (r == 0)
 		r = create_or_open(op, parent, dir.fd, name, mode, fi, &entry, &file);
+	inode_release_names(op->fs->inodes, parent);
 	reach_put(op->fs->reach, &dir);
 	if (r < 0)
 		op_reply_error(op, r);
@@ -333,7 +362,9 @@ static int make_tmpfile(struct op *op, int dir_fd, mode_t mode, const struct fus
 	int fd, r;
 
 	op_become_caller(op);
-	fd = openat(dir_fd, ".", daemon_flags(fi->flags) | O_TMPFILE | (fi->flags & O_EXCL) | O_CLOEXEC, mode);
+	do
+		fd = openat(dir_fd, ".", daemon_flags(fi->flags) | O_TMPFILE | (fi->flags & O_EXCL) | O_CLOEXEC, mode);
+	while (fd < 0 && reach_relieve(op->fs->reach));
 	r = fd < 0 ? -errno : 0;
 	op_become_daemon(op);
 	if (r < 0)
@@ -342,6 +373,8 @@ static int make_tmpfile(struct op *op, int dir_fd, mode_t mode, const struct fus
 	if (r == 0) {
 		reach_keep(op->fs->reach, entry->ino, fd);
 		r = open_file(op, entry->ino, fi->flags & ~O_TMPFILE, false, fd, fd, out);
+		if (r < 0)
+			inode_forget(op->fs->inodes, entry->ino, 1);
 	}
 	if (r < 0)
 		close(fd);
@@ -353,13 +386,15 @@ void fs_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file
 	struct op *op = op_start(req, KERNEL_TMPFILE);
 	struct reached dir = REACHED_NONE;
 	struct fuse_entry_param entry;
-	struct file *file;
+	struct file *file = NULL;
 	int r;
 
 	if (!op)
 		return;
-	r = reach_get(op->fs->reach, parent, &dir);
-	if (r == 0)
+	if (op->is_resent)
+		file = file_find_request(op->fs->files, op->request);
+	r = file ? describe_again(op, file, &entry) : reach_get(op->fs->reach, parent, &dir);
+	if (r == 0 && !file)
 		r = make_tmpfile(op, dir.fd, mode, fi, &entry, &file);
 	reach_put(op->fs->reach, &dir);
 	if (r < 0)
@@ -380,11 +415,11 @@ static int prepare_close(struct op *op, struct file *file)
 	if (op_stat(op, file->nodeid, file, &now) == 0)
 		op_note(op, &now);
 	op->event.has &= ~EVENT_HAS_MODE;
-	op->event.pid = file->pid;
-	op->event.uid = file->uid;
-	op->event.gid = file->gid;
-	op->event.comm = file->comm;
-	op->event.comm_length = strlen(file->comm);
+	op->event.pid = file->slot->pid;
+	op->event.uid = file->slot->uid;
+	op->event.gid = file->slot->gid;
+	op->event.comm = file->slot->comm;
+	op->event.comm_length = strnlen(file->slot->comm, EVENT_COMM_MAX);
 	return 0;
 }
 

@@ -16,7 +16,7 @@ static void fill_times(struct fs *fs, struct fuse_entry_param *entry)
 	entry->entry_timeout = fs->timeout_s;
 }
 
-static void fill_learned(struct op *op, uint64_t nodeid, struct fuse_entry_param *entry)
+void op_fill_known(struct op *op, uint64_t nodeid, struct fuse_entry_param *entry)
 {
 	entry->ino = nodeid;
 	entry->generation = nodeid >> 32;
@@ -41,7 +41,22 @@ int op_fill_entry(struct op *op, uint64_t parent, int dir_fd, const char *name, 
 	if (r == -ENOENT)
 		inode_unlinked(op->fs->inodes, parent, name, &epoch);
 	if (r == 0)
-		fill_learned(op, nodeid, entry);
+		op_fill_known(op, nodeid, entry);
+	return r;
+}
+
+int op_fill_entry_made(struct op *op, uint64_t parent, int dir_fd, const char *name, struct fuse_entry_param *entry)
+{
+	struct inode_handle handle;
+	uint64_t nodeid;
+	int r;
+
+	memset(entry, 0, sizeof(*entry));
+	r = reach_identify(op->fs->reach, dir_fd, name, &entry->attr, &handle);
+	if (r == 0)
+		r = inode_learn(op->fs->inodes, parent, name, &entry->attr, &handle, NULL, &nodeid);
+	if (r == 0)
+		op_fill_known(op, nodeid, entry);
 	return r;
 }
 
@@ -56,7 +71,7 @@ int op_fill_entry_fd(struct op *op, uint64_t parent, const char *name, int fd, s
 	if (r == 0)
 		r = inode_learn(op->fs->inodes, parent, name, &entry->attr, &handle, NULL, &nodeid);
 	if (r == 0)
-		fill_learned(op, nodeid, entry);
+		op_fill_known(op, nodeid, entry);
 	return r;
 }
 

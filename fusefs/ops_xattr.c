@@ -145,20 +145,59 @@ static int prepare(struct op *op, enum event_op what, uint64_t nodeid, const cha
 	return r;
 }
 
-/* Setting an ACL changes the mode as well; whoever replays the log must hear of it. */
-static void note_acl_mode(struct op *op, uint64_t nodeid, const char *name, mode_t before)
+/* Who may not give a file set-gid for its group loses it by setting an access ACL. */
+static mode_t mode_after_acl(const struct op *op, const struct stat *now)
+{
+	if (op->context->uid == 0 || op_caller_is_in_group(op, now->st_gid))
+		return now->st_mode;
+	return now->st_mode & ~S_ISGID;
+}
+
+/* Setting an access ACL changes the mode as well; whoever replays the log must hear of it. @before: 0 when it is not known any more. */
+static int note_acl_mode(struct op *op, uint64_t nodeid, const char *link, mode_t before)
 {
 	struct stat now;
-	int emit;
+	mode_t mode;
+	int emit, r;
 
-	if (strcmp(name, "system.posix_acl_access") != 0 || reach_stat(op->fs->reach, nodeid, &now) < 0 ||
-	    now.st_mode == before || emit_prepare(op, EVENT_CHMOD, nodeid, NULL) < 0)
-		return;
-	op->event.mode = now.st_mode & 07777;
-	op->event.has |= EVENT_HAS_MODE;
+	if (stat(link, &now) < 0)
+		return -errno;
+	mode = mode_after_acl(op, &now);
+	if (mode == before || emit_recall(op, EVENT_CHMOD) == EMIT_LOGGED) {
+		emit_skip(op);
+		return 0;
+	}
+	r = emit_prepare(op, EVENT_CHMOD, nodeid, NULL);
+	if (r < 0)
+		return r;
+	op->event.mode = mode & 07777;
+	op->event.has |= before ? EVENT_HAS_MODE : EVENT_HAS_MODE | EVENT_UNCERTAIN;
 	emit = emit_begin(op);
-	if (emit >= 0)
-		emit_finish(op, emit, 0);
+	if (emit < 0)
+		return emit;
+	return emit_finish(op, emit, mode != now.st_mode && chmod(link, mode & 07777) < 0 ? -errno : 0);
+}
+
+static int set_and_log(struct op *op, uint64_t nodeid, const char *link, const char *name, const char *value,
+		       size_t size, int flags)
+{
+	bool is_acl = strcmp(name, "system.posix_acl_access") == 0;
+	struct stat before = { 0 };
+	int emit, r = prepare(op, EVENT_SETXATTR, nodeid, name);
+
+	if (r < 0)
+		return r;
+	if (is_acl && stat(link, &before) < 0)
+		return -errno;
+	emit = emit_begin(op);
+	if (emit < 0)
+		return emit;
+	/* The first time may have done it already, so XATTR_CREATE and XATTR_REPLACE say nothing now. */
+	if (emit == EMIT_MAYBE)
+		flags = 0;
+	r = emit == EMIT_LOGGED || setxattr(link, name, value, size, flags) == 0 ? 0 : -errno;
+	r = emit_finish(op, emit, r);
+	return r == 0 && is_acl ? note_acl_mode(op, nodeid, link, emit == EMIT_GO ? before.st_mode : 0) : r;
 }
 
 void fs_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
@@ -166,27 +205,13 @@ void fs_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *v
 	struct op *op = op_start(req, FUSE_SETXATTR);
 	struct reached reached = REACHED_NONE;
 	char link[REACH_LINK_SIZE];
-	struct stat before = { 0 };
-	int r, emit = EMIT_GO;
+	int r;
 
 	if (!op)
 		return;
 	r = reach_path(op, ino, &reached, link);
 	if (r == 0)
-		r = prepare(op, EVENT_SETXATTR, ino, name);
-	if (r == 0) {
-		(void)fstatat(reached.fd, "", &before, AT_EMPTY_PATH);
-		emit = r = emit_begin(op);
-	}
-	if (r >= 0) {
-		/* The first time may have done it already, so XATTR_CREATE and XATTR_REPLACE say nothing now. */
-		if (emit == EMIT_MAYBE)
-			flags = 0;
-		r = emit == EMIT_LOGGED || setxattr(link, name, value, size, flags) == 0 ? 0 : -errno;
-		r = emit_finish(op, emit, r);
-		if (r == 0)
-			note_acl_mode(op, ino, name, before.st_mode);
-	}
+		r = set_and_log(op, ino, link, name, value, size, flags);
 	reach_put(op->fs->reach, &reached);
 	op_reply_error(op, r);
 }

@@ -8,13 +8,19 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BUCKETS = 1024, DEVICES_MAX = 256 };
+enum {
+	BUCKETS = 1024,
+	DEVICES_MAX = 256,
+	SPARED_MAX = 64,  /* entries to be kept that an eviction passes over before it takes one all the same */
+	RELIEF = 64,      /* descriptors closed when the process has too many */
+};
 
 struct reach_entry {
 	uint64_t nodeid;
 	int fd;
 	unsigned users;    /* borrowed so many times */
 	bool is_dropped;   /* out of the cache; closed by the last user */
+	bool is_kept;      /* the inode may not be found again */
 	struct reach_entry *next;              /* in its bucket */
 	struct reach_entry *newer, *older;     /* by last use */
 };
@@ -52,20 +58,6 @@ void reach_link(int fd, char link[REACH_LINK_SIZE])
 	while (n)
 		link[at++] = digits[--n];
 	link[at] = '\0';
-}
-
-int reach_reopen(int path_fd, int flags)
-{
-	char link[REACH_LINK_SIZE];
-	int fd;
-
-	reach_link(path_fd, link);
-	flags = (flags & ~(O_NOFOLLOW | O_CREAT | O_EXCL | O_DIRECT)) | O_CLOEXEC;
-	fd = open(link, flags & ~O_APPEND);
-	/* A file with the append-only attribute can be opened for writing in no other way. */
-	if (fd < 0 && errno == EPERM && flags & O_APPEND)
-		fd = open(link, flags);
-	return fd < 0 ? -errno : fd;
 }
 
 /* ---- devices and handles ---- */
@@ -201,8 +193,8 @@ static void link_newest(struct reach *reach, struct reach_entry *entry)
 	reach->newest = entry;
 }
 
-/* Takes the entry out of the cache; frees it unless somebody has it borrowed. */
-static void evict(struct reach *reach, struct reach_entry *entry)
+/* Takes the entry out of the cache. Returns it, to be freed outside the lock, unless somebody has it borrowed. */
+static struct reach_entry *evict(struct reach *reach, struct reach_entry *entry)
 {
 	struct reach_entry **link = bucket_of(reach, entry->nodeid);
 
@@ -211,12 +203,50 @@ static void evict(struct reach *reach, struct reach_entry *entry)
 	*link = entry->next;
 	unlink_age(reach, entry);
 	reach->count--;
-	if (entry->users > 0) {
-		entry->is_dropped = true;
+	if (entry->users == 0)
+		return entry;
+	entry->is_dropped = true;
+	return NULL;
+}
+
+/* Closing the last descriptor of a removed file frees its blocks, which may take long. NULL is fine. */
+static void free_entry(struct reach_entry *entry)
+{
+	if (!entry)
 		return;
-	}
 	close(entry->fd);
 	free(entry);
+}
+
+static struct reach_entry *evict_oldest(struct reach *reach)
+{
+	for (int i = 0; i < SPARED_MAX && reach->oldest->is_kept; i++) {
+		struct reach_entry *spared = reach->oldest;
+
+		unlink_age(reach, spared);
+		link_newest(reach, spared);
+	}
+	return evict(reach, reach->oldest);
+}
+
+bool reach_relieve(struct reach *reach)
+{
+	struct reach_entry *entry;
+	int error = errno, closed = 0;
+
+	if (error != EMFILE && error != ENFILE)
+		return false;
+	while (closed < RELIEF) {
+		pthread_mutex_lock(&reach->lock);
+		entry = reach->oldest ? evict_oldest(reach) : NULL;
+		pthread_mutex_unlock(&reach->lock);
+		if (!entry)
+			break;
+		free_entry(entry);
+		closed++;
+	}
+	errno = error;
+	return closed > 0;
 }
 
 static struct reach_entry *find_entry(struct reach *reach, uint64_t nodeid)
@@ -251,9 +281,9 @@ static bool borrow_cached(struct reach *reach, uint64_t nodeid, struct reached *
 }
 
 /* Takes over @fd, and lends it. Two threads may have reached the same inode: the second's is used once and dropped. */
-static int insert(struct reach *reach, uint64_t nodeid, int fd, struct reached *out)
+static int insert(struct reach *reach, uint64_t nodeid, int fd, bool keep, struct reached *out)
 {
-	struct reach_entry *entry = calloc(1, sizeof(*entry));
+	struct reach_entry *entry = calloc(1, sizeof(*entry)), *old = NULL;
 
 	if (!entry) {
 		close(fd);
@@ -262,6 +292,7 @@ static int insert(struct reach *reach, uint64_t nodeid, int fd, struct reached *
 	entry->nodeid = nodeid;
 	entry->fd = fd;
 	entry->users = 1;
+	entry->is_kept = keep;
 	pthread_mutex_lock(&reach->lock);
 	if (find_entry(reach, nodeid)) {
 		entry->is_dropped = true;
@@ -272,9 +303,10 @@ static int insert(struct reach *reach, uint64_t nodeid, int fd, struct reached *
 		*bucket = entry;
 		link_newest(reach, entry);
 		if (++reach->count > reach->limit)
-			evict(reach, reach->oldest);
+			old = evict_oldest(reach);
 	}
 	pthread_mutex_unlock(&reach->lock);
+	free_entry(old);
 	*out = (struct reached){ .fd = fd, .entry = entry };
 	return 0;
 }
@@ -290,10 +322,17 @@ void reach_put(struct reach *reach, struct reached *reached)
 	pthread_mutex_lock(&reach->lock);
 	is_last = --entry->users == 0 && entry->is_dropped;
 	pthread_mutex_unlock(&reach->lock);
-	if (is_last) {
-		close(entry->fd);
-		free(entry);
-	}
+	if (is_last)
+		free_entry(entry);
+}
+
+void reach_spare(struct reach *reach, const struct reached *reached)
+{
+	if (!reached->entry)
+		return;
+	pthread_mutex_lock(&reach->lock);
+	reached->entry->is_kept = true;
+	pthread_mutex_unlock(&reach->lock);
 }
 
 void reach_drop(struct reach *reach, uint64_t nodeid)
@@ -303,8 +342,9 @@ void reach_drop(struct reach *reach, uint64_t nodeid)
 	pthread_mutex_lock(&reach->lock);
 	entry = find_entry(reach, nodeid);
 	if (entry)
-		evict(reach, entry);
+		entry = evict(reach, entry);
 	pthread_mutex_unlock(&reach->lock);
+	free_entry(entry);
 }
 
 unsigned reach_count(struct reach *reach)
@@ -381,18 +421,37 @@ int reach_get(struct reach *reach, uint64_t nodeid, struct reached *out)
 	r = inode_get(reach->inodes, nodeid, &view);
 	if (r < 0)
 		return r;
-	fd = open_inode(reach, &view);
+	do {
+		fd = open_inode(reach, &view);
+		errno = -fd;
+	} while (fd < 0 && reach_relieve(reach));
 	if (fd < 0)
 		return fd;
-	return insert(reach, nodeid, fd, out);
+	return insert(reach, nodeid, fd, view.is_gone, out);
+}
+
+int reach_reopen(struct reach *reach, int path_fd, int flags)
+{
+	char link[REACH_LINK_SIZE];
+	int fd;
+
+	reach_link(path_fd, link);
+	flags = (flags & ~(O_NOFOLLOW | O_CREAT | O_EXCL | O_DIRECT)) | O_CLOEXEC;
+	do
+		fd = open(link, flags & ~O_APPEND);
+	while (fd < 0 && reach_relieve(reach));
+	/* A file with the append-only attribute can be opened for writing in no other way. */
+	if (fd < 0 && errno == EPERM && flags & O_APPEND)
+		fd = open(link, flags);
+	return fd < 0 ? -errno : fd;
 }
 
 void reach_keep(struct reach *reach, uint64_t nodeid, int fd)
 {
 	struct reached reached;
-	int path_fd = reach_reopen(fd, O_PATH);
+	int path_fd = reach_reopen(reach, fd, O_PATH);
 
-	if (path_fd >= 0 && insert(reach, nodeid, path_fd, &reached) == 0)
+	if (path_fd >= 0 && insert(reach, nodeid, path_fd, true, &reached) == 0)
 		reach_put(reach, &reached);
 }
 
@@ -472,7 +531,7 @@ void reach_destroy(struct reach *reach)
 	if (!reach)
 		return;
 	while (reach->oldest)
-		evict(reach, reach->oldest);
+		free_entry(evict(reach, reach->oldest));
 	for (unsigned i = 0; i < reach->device_count; i++)
 		if (reach->devices[i].fd >= 0)
 			close(reach->devices[i].fd);

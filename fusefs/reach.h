@@ -6,7 +6,7 @@
  * first. What is reached is checked to be the inode that was meant: a name may have been given to another file behind
  * the mount.
  *
- * Any thread; one mutex inside, never held across a system call other than close().
+ * Any thread; one mutex inside, never held across a system call.
  */
 #pragma once
 
@@ -56,9 +56,12 @@ int reach_identify_fd(struct reach *reach, int fd, struct stat *out_attributes, 
 
 /**
  * Cache a descriptor of @nodeid made from @fd, which is open on it: for an inode that nobody could find again (it has no name, and
- * not every file system opens a handle of such a one).
+ * not every file system opens a handle of such a one). It goes out of the cache long after the others.
  */
 void reach_keep(struct reach *reach, uint64_t nodeid, int fd);
+
+/** What is borrowed is about to lose its name: it goes out of the cache long after the others. */
+void reach_spare(struct reach *reach, const struct reached *reached);
 
 /** Drop a cached descriptor, so that a removed file's blocks are freed. */
 void reach_drop(struct reach *reach, uint64_t nodeid);
@@ -67,7 +70,13 @@ void reach_drop(struct reach *reach, uint64_t nodeid);
  * Open the file of @path_fd with @flags. O_APPEND is left out, because the kernel computes offsets, where the file allows it. Returns a
  * descriptor or a negative errno.
  */
-int reach_reopen(int path_fd, int flags);
+int reach_reopen(struct reach *reach, int path_fd, int flags);
+
+/**
+ * After an open that failed: close cached descriptors if it was for too many (errno is EMFILE or ENFILE). Returns whether it is worth
+ * another try. Keeps errno.
+ */
+bool reach_relieve(struct reach *reach);
 
 /** Writes "/proc/self/fd/N": a path that leads to the file of any descriptor. */
 enum { REACH_LINK_SIZE = 32 };

@@ -31,6 +31,7 @@ struct fs {
 	struct files *files;
 	struct look *look;
 
+	int64_t started_ns;        /* CLOCK_REALTIME when this worker began */
 	double timeout_s;          /* of entries and attributes in the kernel */
 	bool is_root;              /* may act as its callers */
 	bool can_map_direct;       /* files open for direct I/O can be mapped (Linux 6.6) */
@@ -38,6 +39,13 @@ struct fs {
 	_Atomic bool uses_uring;
 	_Atomic bool is_stopping;
 	int error;                 /* what ended the session; 0: an unmount, or fs_stop() */
+
+	/*
+	 * A path in the log is right where it stands: who commits holds this for reading, who
+	 * commits a rename and changes the tables by it for writing.
+	 */
+	pthread_rwlock_t paths;
+	_Atomic uint64_t renames;  /* made so far; changes under paths */
 
 	pthread_key_t op_key;      /* each thread's struct op */
 	pthread_mutex_t lock;      /* guards ops */

@@ -73,8 +73,10 @@ struct file_slot {
 	uint8_t mode;             /* enum open_mode */
 	uint8_t is_dir;
 	uint8_t reserved[6];
+	uint32_t pid, uid, gid;   /* who opened it for writing: RELEASE does not say who closes */
+	char comm[20];            /* NUL-terminated */
 };
-static_assert(sizeof(struct file_slot) == 32, "layout");
+static_assert(sizeof(struct file_slot) == 64, "layout");
 
 /** Slots of one kind. Not thread-safe: its owner has a lock. */
 struct pool {

@@ -180,7 +180,7 @@ static void commit_may_say_more_than_begin(void)
 	struct event out;
 
 	check(writer_open(log, &writer) == 0);
-	check(writer_begin(writer, 1, &event) == 0);
+	check(writer_begin(writer, 1, 0, &event) == 0);
 	event.has = EVENT_HAS_INO;
 	event.ino = 99;
 	event.path = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -188,7 +188,7 @@ static void commit_may_say_more_than_begin(void)
 	writer_commit(writer, &event);
 	writer_end(writer);
 	check(event.seq == 1 && event.time_ns > 0);
-	check(writer_begin(writer, 2, &event) == 0);
+	check(writer_begin(writer, 2, 0, &event) == 0);
 	writer_rollback(writer);
 	writer_end(writer);
 	check(eventlog_next_seq(log) == 2);
@@ -260,7 +260,7 @@ static void *busy_writer(void *argument)
 	for (uint64_t i = 0; writer && i < BUSY_EVENTS; i++) {
 		struct event event = make_event(busy->number, i, path);
 
-		if (writer_begin(writer, i + 1, &event) < 0)
+		if (writer_begin(writer, i + 1, 0, &event) < 0)
 			atomic_fetch_add(busy->failed, 1);
 		writer_commit(writer, &event);
 		writer_end(writer);
@@ -504,7 +504,7 @@ static void *victim_writer(void *argument)
 		for (unsigned step = 0; step < 1 + request % 2; step++) {
 			struct event event = make_event(thread, number, path);
 
-			if (writer_begin(writer, (number - step) << 8 | (thread + 1), &event) < 0)
+			if (writer_begin(writer, (number - step) << 8 | (thread + 1), step, &event) < 0)
 				abort();
 			if (request % 7 == 0) {
 				writer_rollback(writer);
@@ -636,7 +636,7 @@ static void orphans_keep_their_slots_until_resolved(void)
 		struct writer *writer = NULL;
 
 		log = open_log(folder);
-		if (writer_open(log, &writer) < 0 || writer_begin(writer, 77, &event) < 0)
+		if (writer_open(log, &writer) < 0 || writer_begin(writer, 77, 0, &event) < 0)
 			_exit(1);
 		_exit(0);
 	}

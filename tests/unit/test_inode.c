@@ -193,9 +193,61 @@ static void an_answer_from_before_a_change_is_refused(void)
 	inode_unlinked(inodes, INODE_ROOT, "f", NULL);
 	check(inode_learn(inodes, INODE_ROOT, "f", &attributes, &no_handle, &epoch, &nodeid) == -EAGAIN);
 	epoch = inode_epoch(inodes, INODE_ROOT);
+	inode_hold_names(inodes, INODE_ROOT);
 	learn(INODE_ROOT, "f", 11, S_IFREG);
+	inode_release_names(inodes, INODE_ROOT);
 	inode_unlinked(inodes, INODE_ROOT, "f", &epoch);
 	check(inode_child(inodes, INODE_ROOT, "f", &(struct inode_view){ 0 }) == 0);
+	end();
+}
+
+static void nothing_is_learned_of_held_names_but_by_their_holder(void)
+{
+	struct stat attributes = { .st_dev = 1, .st_ino = 10, .st_mode = S_IFREG };
+	uint64_t nodeid = 0;
+	uint32_t epoch;
+
+	begin();
+	learn(INODE_ROOT, "f", 10, S_IFREG);
+	epoch = inode_epoch(inodes, INODE_ROOT);
+	inode_hold_names(inodes, INODE_ROOT);
+	check(inode_learn(inodes, INODE_ROOT, "g", &attributes, &no_handle, &epoch, &nodeid) == -EAGAIN);
+	inode_unlinked(inodes, INODE_ROOT, "f", &epoch);
+	check(inode_child(inodes, INODE_ROOT, "f", &(struct inode_view){ 0 }) == 0);
+	inode_renamed(inodes, INODE_ROOT, "f", INODE_ROOT, "h", false);
+	inode_release_names(inodes, INODE_ROOT);
+	check(has_path(learn(INODE_ROOT, "h", 10, S_IFREG), NULL, "h"));
+	end();
+}
+
+/* Its worker died between the two steps: the new name was there, and the old one still. */
+static void a_half_made_rename_is_finished_by_repeating_it(void)
+{
+	uint64_t dir;
+
+	begin();
+	dir = learn(INODE_ROOT, "old", 10, S_IFDIR);
+	learn(INODE_ROOT, "new", 10, S_IFDIR);
+	learn(INODE_ROOT, "old", 10, S_IFDIR);
+	take_over();
+	inode_renamed(inodes, INODE_ROOT, "old", INODE_ROOT, "new", false);
+	check(has_path(dir, "f", "new/f"));
+	check(inode_child(inodes, INODE_ROOT, "old", &(struct inode_view){ 0 }) == -ENOENT);
+	end();
+}
+
+static void a_long_name_that_no_name_uses_is_freed_by_the_next_worker(void)
+{
+	char name[TABLES_NAME_MAX + 1];
+
+	begin();
+	memset(name, 'n', TABLES_NAME_MAX);
+	name[TABLES_NAME_MAX] = '\0';
+	learn(INODE_ROOT, name, 10, S_IFREG);
+	check(pool_publish(&tables.long_names, pool_take(&tables.long_names)) > 0);
+	check(tables.long_names.live == 2);
+	take_over();
+	check(tables.long_names.live == 1);
 	end();
 }
 
@@ -273,7 +325,10 @@ int main(void)
 		unit(a_forgotten_directory_stays_while_a_child_needs_it),
 		unit(a_number_used_again_for_another_handle_is_another_inode),
 		unit(an_answer_from_before_a_change_is_refused),
+		unit(nothing_is_learned_of_held_names_but_by_their_holder),
+		unit(a_half_made_rename_is_finished_by_repeating_it),
 		unit(long_names_are_kept_whole),
+		unit(a_long_name_that_no_name_uses_is_freed_by_the_next_worker),
 		unit(another_worker_finds_everything),
 		unit(a_million_inodes_take_at_most_250_bytes_each),
 	};

@@ -63,10 +63,14 @@ static uint64_t append(struct journal *journal, struct intent *intent, size_t le
 {
 	struct event event = make_event(length);
 	size_t room = journal_room_for(&event);
+	struct orphan before = { .steps = 0 };
+	struct event read;
 
 	check(journal_reserve(journal, room) == 0);
-	if (intent)
-		intent_begin(intent, 7, &event);
+	if (intent) {
+		intent_read(intent, &read, &before);
+		intent_begin(intent, 7, before.steps, &event);
+	}
 	journal_append(journal, room, intent, &event);
 	return event.seq;
 }
@@ -320,12 +324,12 @@ static void intents_survive_in_every_state(void)
 	struct event read;
 	struct orphan orphan;
 
-	intent_begin(journal_intent(journal, 0), 11, &event);
+	intent_begin(journal_intent(journal, 0), 11, 0, &event);
 	append(journal, journal_intent(journal, 1), 30);
 	append(journal, journal_intent(journal, 2), 30);
 	append(journal, journal_intent(journal, 2), 40);
 	event.path_length = 21;
-	intent_begin(journal_intent(journal, 2), 7, &event);
+	intent_begin(journal_intent(journal, 2), 7, 2, &event);
 	append(journal, journal_intent(journal, 4), 30);
 	intent_clear(journal_intent(journal, 4));
 	journal = reopen(folder, journal, 0);
@@ -352,15 +356,19 @@ static void rollback_returns_to_the_step_before(void)
 	struct event read;
 	struct orphan orphan;
 
-	intent_begin(intent, 7, &event);
+	intent_begin(intent, 7, 0, &event);
+	intent_rollback(intent);
+	check(intent_is_free(intent));
+	/* The step before was unnecessary, so there is nothing to return to. */
+	intent_begin(intent, 7, 1, &event);
 	intent_rollback(intent);
 	check(intent_is_free(intent));
 	append(journal, intent, 33);
-	intent_begin(intent, 7, &event);
+	intent_begin(intent, 7, 1, &event);
 	intent_rollback(intent);
 	check(intent_read(intent, &read, &orphan));
 	check(orphan.state == INTENT_DONE && orphan.steps == 1 && read.path_length == 33);
-	intent_begin(intent, 8, &event);
+	intent_begin(intent, 8, 0, &event);
 	check(intent_read(intent, &read, &orphan));
 	check(orphan.state == INTENT_BEGUN && orphan.steps == 0 && orphan.request == 8);
 }
@@ -374,7 +382,7 @@ static void number_of_a_lost_event_does_not_settle_a_later_intent(void)
 	struct orphan orphan;
 
 	/* Killed after the intent took number 1, before event 1 was there. */
-	intent_begin(journal_intent(journal, 0), 9, &event);
+	intent_begin(journal_intent(journal, 0), 9, 0, &event);
 	intent_take_seq(journal_intent(journal, 0), 1);
 	journal = reopen(folder, journal, 0);
 	check(append(journal, NULL, 5) == 1);
@@ -408,12 +416,12 @@ static void long_announcement_is_cut_and_marked(void)
 
 	event.to = letters;
 	event.to_length = 100;
-	intent_begin(journal_intent(journal, 0), 9, &event);
+	intent_begin(journal_intent(journal, 0), 9, 0, &event);
 	check(intent_read(journal_intent(journal, 0), &read, &orphan));
 	check(read.path_length == 4096 && read.to_length == 100 && read.has & EVENT_UNCERTAIN);
 	event.path_length = 4096;
 	event.to_length = 4096;
-	intent_begin(journal_intent(journal, 0), 9, &event);
+	intent_begin(journal_intent(journal, 0), 9, 0, &event);
 	check(intent_read(journal_intent(journal, 0), &read, &orphan));
 	check(read.path_length == 4096 && read.to_length == 4096 && !(read.has & EVENT_UNCERTAIN));
 }
