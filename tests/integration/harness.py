@@ -363,9 +363,9 @@ class Mount:
         wait_until(lambda: not os.path.exists(f"/proc/{status['worker_pid']}"), "the worker's end")
         self.process = None
 
-    def kill_worker(self):
-        """Returns once another worker serves."""
-        worker = self.status()["worker_pid"]
+    def kill_worker(self, worker=None):
+        """Returns once another worker serves. @worker: its pid, for one that cannot be asked."""
+        worker = worker or self.status()["worker_pid"]
         os.kill(worker, signal.SIGKILL)
 
         def is_replaced():

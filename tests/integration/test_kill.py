@@ -3,8 +3,10 @@
 import collections
 import contextlib
 import json
+import mmap
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -142,6 +144,33 @@ def test_programs_keep_their_open_files_when_the_worker_is_killed(mount):
         assert file.read() == b"before after"
     with open(mounted.path("f"), "rb") as file:
         assert file.read() == b"before after"
+
+
+def test_a_close_after_the_worker_was_killed_tells_who_had_opened(mount):
+    mounted = mount(options="transport=classic")
+    mounted.expect_stderr = True
+    with open(mounted.path("f"), "wb", buffering=0) as file:
+        mounted.kill_worker()
+        file.write(b"x")
+    event, before = mounted.wait_for(1, op="close")
+    write = next(event for event in before if event["op"] == "write")
+    assert event["pid"] == write["pid"] == os.getpid()
+    assert (event["comm"], event["uid"], event["gid"]) == (write["comm"], write["uid"], write["gid"])
+
+
+def test_stores_through_a_mapping_around_a_kill_are_not_lost(mount, disk_place):
+    mounted = mount(options="transport=classic,passthrough=on", folder=disk_place)
+    mounted.expect_stderr = True
+    with open(mounted.path("f"), "w+b") as file:
+        file.truncate(4096)
+        since = mounted.sync()
+        with mmap.mmap(file.fileno(), 4096) as mapping:
+            worker = mounted.status()["worker_pid"]
+            os.kill(worker, signal.SIGSTOP)
+            mapping[0:1] = b"x"
+            mounted.kill_worker(worker)
+            event, _ = mounted.wait_for(since, op="write", origin="mmap")
+    assert event["uncertain"] and event["path"] == "f"
 
 
 def test_a_subscriber_goes_on_where_it_was_when_the_worker_is_killed(mount):

@@ -193,6 +193,26 @@ def test_chmod_drops_set_gid_for_who_is_not_of_the_group(twins, who):
     assert modes[f"file{who.gid}"] & stat.S_ISGID
 
 
+@pytest.mark.parametrize("who", [ROOT, OWNER], ids=lambda who: who.name)
+def test_an_acl_drops_set_gid_for_who_is_not_of_the_group(twins, who):
+    groups = (OTHER_TEAM, who.gid)
+
+    def prepare():
+        for gid in groups:
+            make_file(f"file{gid}", b"x", 0o644, (who.uid, gid))
+            os.chmod(f"file{gid}", 0o2775)
+
+    def work():
+        return [[attempt(os.setxattr, f"file{gid}", "system.posix_acl_access",
+                         calls.acl(7, 5, 5, mask=7, users={STRANGER.uid: 6})), mode_of(f"file{gid}")] for gid in groups]
+
+    twins.same(prepare)
+    found = dict(zip(groups, twins.same(work, who)))
+    assert int(found[who.gid][1], 8) & stat.S_ISGID
+    if who is OWNER:
+        assert not int(found[OTHER_TEAM][1], 8) & stat.S_ISGID
+
+
 def test_access_by_a_supplementary_group(twins):
     def prepare():
         make_directory("team", 0o770, (0, TEAM))

@@ -124,6 +124,21 @@ def test_200000_files_with_1024_descriptors(mount, show):
     assert os.listdir(mounted.source) == []
 
 
+def test_as_many_files_can_be_written_as_descriptors_are_allowed(mount):
+    """Descriptors kept for speed make room for those that programs need."""
+    mounted = mount(start=False, preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024)))
+    make_large_tree(mounted.source, 1000)
+    mounted.start()
+    workloads.run("find", mounted.point, "-type", "f", "-exec", "setfattr", "-n", "user.a", "-v", "b", "{}", "+")
+    descriptors = len(os.listdir(f"/proc/{mounted.status()['worker_pid']}/fd"))
+    assert descriptors > 200, "nothing was kept"
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(open(mounted.path(f"new{number}"), "w")) for number in range(1024 - 100)]
+        for file in files:
+            file.write("x")
+    assert sum(name.startswith("new") for name in os.listdir(mounted.source)) == len(files)
+
+
 # ---- Subscribers ----
 
 class Reader:
