@@ -14,6 +14,7 @@ struct look {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;  /* on CLOCK_MONOTONIC */
 	bool is_awake;           /* guarded by lock: there is something to look at */
+	bool has_pages;          /* guarded by lock: some inode has pages to be dropped */
 	bool is_stopping;        /* guarded by lock */
 	unsigned settle_in;      /* periods until orphans that nobody asked about again are settled; 0: none */
 };
@@ -37,41 +38,68 @@ static void visit(void *userdata, struct open_inode *inode)
 		(void)fuse_lowlevel_notify_inval_inode(fs->session, inode->nodeid, -1, 0);
 }
 
-/* Waits one period, or until there is anything to look at. Returns whether to go on. */
-static bool wait_a_while(struct look *look)
+static void drop_pages(void *userdata, struct open_inode *inode)
 {
-	struct timespec until;
-	bool go_on;
+	struct fs *fs = userdata;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += PERIOD_S;
+	if (atomic_exchange(&inode->has_pages, false))
+		(void)fuse_lowlevel_notify_inval_inode(fs->session, inode->nodeid, 0, 0);
+}
+
+enum reason { STOPPING, PAGES, PERIOD };
+
+/* Waits until @until, or until there is anything to look at. */
+static enum reason wait_a_while(struct look *look, const struct timespec *until)
+{
+	enum reason reason;
+	int r = 0;
+
 	pthread_mutex_lock(&look->lock);
-	if (look->is_awake || look->settle_in) {
-		while (!look->is_stopping &&
-		       pthread_cond_timedwait(&look->changed, &look->lock, &until) != ETIMEDOUT)
-			;
-	} else {
-		while (!look->is_stopping && !look->is_awake)
+	while (!look->is_stopping && !look->has_pages && r != ETIMEDOUT) {
+		if (look->is_awake || look->settle_in)
+			r = pthread_cond_timedwait(&look->changed, &look->lock, until);
+		else
 			pthread_cond_wait(&look->changed, &look->lock);
 	}
-	go_on = !look->is_stopping;
+	reason = look->is_stopping ? STOPPING : look->has_pages ? PAGES : PERIOD;
+	look->has_pages = false;
 	pthread_mutex_unlock(&look->lock);
-	return go_on;
+	return reason;
+}
+
+static void begin_period(struct timespec *until)
+{
+	clock_gettime(CLOCK_MONOTONIC, until);
+	until->tv_sec += PERIOD_S;
+}
+
+static void look_around(struct look *look)
+{
+	struct fs *fs = look->fs;
+
+	modes_visit_mappable(fs->modes, visit, fs);
+	if (look->settle_in && --look->settle_in == 0)
+		(void)fs_settle_orphans(fs->options.source_fd, fs->log);
+	pthread_mutex_lock(&look->lock);
+	look->is_awake = modes_have_mappable(fs->modes);
+	pthread_mutex_unlock(&look->lock);
 }
 
 static void *run(void *argument)
 {
 	struct look *look = argument;
-	struct fs *fs = look->fs;
+	struct timespec until;
+	enum reason reason;
 
 	pthread_setname_np(pthread_self(), "hrfs-look");
-	while (wait_a_while(look)) {
-		modes_visit_mappable(fs->modes, visit, fs);
-		if (look->settle_in && --look->settle_in == 0)
-			(void)fs_settle_orphans(fs->options.source_fd, fs->log);
-		pthread_mutex_lock(&look->lock);
-		look->is_awake = modes_have_mappable(fs->modes);
-		pthread_mutex_unlock(&look->lock);
+	begin_period(&until);
+	while ((reason = wait_a_while(look, &until)) != STOPPING) {
+		if (reason == PAGES) {
+			modes_visit_mappable(look->fs->modes, drop_pages, look->fs);
+		} else {
+			look_around(look);
+			begin_period(&until);
+		}
 	}
 	return NULL;
 }
@@ -110,6 +138,16 @@ void look_wake(struct look *look)
 		look->is_awake = true;
 		pthread_cond_signal(&look->changed);
 	}
+	pthread_mutex_unlock(&look->lock);
+}
+
+void look_drop_pages(struct look *look, struct open_inode *inode)
+{
+	if (!look || atomic_exchange(&inode->has_pages, true))
+		return;
+	pthread_mutex_lock(&look->lock);
+	look->has_pages = true;
+	pthread_cond_signal(&look->changed);
 	pthread_mutex_unlock(&look->lock);
 }
 

@@ -2,18 +2,26 @@
  * Look: a thread that looks about once a second whether files were changed through a mapping.
  *
  * Such stores make no request. The thread compares each file that is open for reading and writing with its baseline; with no such
- * file open it sleeps.
+ * file open it sleeps. It also drops pages that such stores would make stale.
  */
 #pragma once
 
 struct fs;
 struct look;
+struct open_inode;
 
 /** Returns 0 or a negative errno. @fs is borrowed. */
 int look_start(struct fs *fs, struct look **out);
 
 /** There may be something to look at. Any thread; NULL is fine. */
 void look_wake(struct look *look);
+
+/**
+ * The kernel was given pages of a file for its cache, where no store through a mapping will change them (splice(2) and sendfile(2)
+ * from a descriptor that can write fill it): have them dropped. Not by the calling thread, because a page stays locked while the kernel
+ * waits for an answer that may be its own. Any thread; NULL is fine.
+ */
+void look_drop_pages(struct look *look, struct open_inode *inode);
 
 /** End the thread. NULL is fine. */
 void look_stop(struct look *look);

@@ -36,6 +36,7 @@ struct open_inode {
 	uint64_t nodeid;
 	unsigned opens[OPEN_MODE_END]; /* by mode; guarded by the modes' lock */
 	_Atomic unsigned mappable;     /* passthrough opens for reading and writing: stores through a mapping are possible */
+	_Atomic bool has_pages;        /* the kernel may have cached pages of it that stores through a mapping do not reach */
 	unsigned refs;                 /* guarded by the modes' lock */
 	int32_t backing_id;            /* while opens[OPEN_PASSTHROUGH] > 0, or kept alive; 0: none */
 

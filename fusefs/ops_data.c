@@ -5,6 +5,7 @@
  * allocation and a copy. An open with O_TRUNC comes without it, so "do" and "commit" of
  * changes to the contents are done under the open inode's order as well.
  */
+#include "fusefs/look.h"
 #include "fusefs/ops.h"
 
 #include <errno.h>
@@ -32,6 +33,15 @@ static char *read_buffer(fuse_req_t req, size_t size, char **out_owned)
 	return *out_owned = malloc(size);
 }
 
+/*
+ * Whether the kernel asks on behalf of its page cache although the file is passed through: only reads of programs name a
+ * lock owner.
+ */
+static bool is_for_cache(const struct file *file, const struct fuse_file_info *fi)
+{
+	return file->mode == OPEN_PASSTHROUGH && fi->lock_owner == 0;
+}
+
 void fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
 	struct op *op = op_start(req, FUSE_READ);
@@ -53,7 +63,13 @@ void fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct f
 	if (n < 0) {
 		op_reply_error(op, n);
 	} else {
+		struct open_inode *cached = is_for_cache(file, fi) ? mode_ref(op->fs->modes, ino) : NULL;
+
 		fuse_reply_buf(req, buffer, n);
+		if (cached) {
+			look_drop_pages(op->fs->look, cached);
+			mode_unref(op->fs->modes, cached);
+		}
 		op_end(op);
 	}
 	free(owned);

@@ -731,6 +731,26 @@ def test_shared_mappings_between_processes(mount, mode, disk_place):
     assert read_file(os.path.join(mounted.source, "f"))[15_000:15_005] == b"store"
 
 
+def test_sendfile_sends_what_was_stored_through_a_mapping(mount, mode, place):
+    """
+    From a descriptor that can write, the kernel takes the pages for it through its own cache. What it has taken is dropped
+    at once, but by another thread: hence the repetition.
+    """
+    mounted = mount(options=mode.options)
+    with opened(mounted.path("f"), os.O_RDWR | os.O_CREAT) as fd, open(os.path.join(place, "out"), "w+b") as out:
+        os.pwrite(fd, b"old " * 4096, 0)
+
+        def sent():
+            out.seek(0)
+            os.sendfile(out.fileno(), fd, 0, 16_384)
+            return os.pread(out.fileno(), 4, 0)
+
+        with mmap.mmap(fd, 16_384) as mapping:
+            assert sent() == b"old "
+            mapping[0:4] = b"new "
+            harness.wait_until(lambda: sent() == b"new ", "what was stored to be sent")
+
+
 def test_private_mappings_change_nothing(twins_in_mode):
     def work():
         make_file("f", b"x" * 9000)
