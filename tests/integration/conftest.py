@@ -4,6 +4,7 @@ Fixtures.
     mount      makes mounts; each has its own source, mount point, log and socket. When the test is over every one of
                them is unmounted, and checked as harness.Mount.check() says.
     mode       runs a test in all four modes: classic and io_uring, passthrough on and off.
+    far_mode   runs it in two: classic with passthrough off, io_uring with passthrough on.
     a_user     an ordinary user's account, for whom /dev/fuse is open.
     place      an empty folder on tmpfs, disk_place one on a disk; outside of any mount.
 
@@ -178,6 +179,14 @@ def with_uring():
 
 @pytest.fixture(params=MODES, ids=lambda mode: f"{mode.transport}-passthrough_{mode.passthrough}")
 def mode(request):
+    if request.param.transport == "io_uring":
+        request.getfixturevalue("with_uring")
+    return request.param
+
+
+@pytest.fixture(params=[MODES[1], MODES[2]], ids=lambda mode: f"{mode.transport}-passthrough_{mode.passthrough}")
+def far_mode(request):
+    """The two modes that have nothing in common, for what takes too long to be done in all four."""
     if request.param.transport == "io_uring":
         request.getfixturevalue("with_uring")
     return request.param

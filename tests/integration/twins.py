@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import stat
 
 import calls
@@ -154,8 +155,65 @@ class Twins:
             return "\n".join(["gets something else:", *differences(ours, native, "mount", "native")[:40]])
         return f"gets {ours}, natively {native}"
 
+    def tree_of(self, root):
+        return tree(root)
+
     def check_trees(self):
         """What the mount shows, what is underneath, and what the native tree is, are one."""
-        native, shown, real = tree(self.native), tree(self.mounted.point), tree(self.mounted.real)
+        native, shown, real = map(self.tree_of, (self.native, self.mounted.point, self.mounted.real))
         wrong = differences(shown, native, "mount", "native") + differences(real, native, "source", "native")
+        assert not wrong, "\n".join(wrong[:40])
+
+
+class ProgramTwins(Twins):
+    """
+    Twins for real programs, which write down where they are.
+
+    A path of the tree is the same on both sides, wherever a file mentions it. Of a file whose path matches the expression
+    @unlike nothing but the contents may differ: a program has put a time or a random number there. Names of one inode
+    must be the same names everywhere.
+    """
+
+    def __init__(self, mounted, native, unlike=None):
+        super().__init__(mounted, native)
+        self.unlike = re.compile(unlike) if unlike else None
+
+    def _contents(self, path):
+        with open(path, "rb") as file:
+            data = file.read()
+        for root in (self.mounted.point, self.native):
+            data = data.replace(os.fsencode(root), b"ROOT")
+        return {"size": len(data), "content": hashlib.sha256(data).hexdigest()[:16]}
+
+    def tree_of(self, root):
+        found = tree(root)
+        first_names = {}
+        for path in sorted(found):
+            full = os.path.join(root, path)
+            st = os.lstat(full)
+            if self.unlike and self.unlike.search(path):
+                found[path] |= {"size": None, "content": None}
+            elif stat.S_ISREG(st.st_mode):
+                found[path] |= self._contents(full)
+            if not stat.S_ISDIR(st.st_mode):
+                found[path]["first name"] = first_names.setdefault(st.st_ino, path)
+        return found
+
+    def copy_of(self, root):
+        """A tree with what a faithful copy of it also has: times (not of access: looking changes them) and holes."""
+        found = self.tree_of(root)
+        for path, facts_found in found.items():
+            st = os.lstat(os.path.join(root, path))
+            facts_found["mtime"] = st.st_mtime_ns
+            if stat.S_ISREG(st.st_mode):
+                facts_found["blocks"] = st.st_blocks
+        return found
+
+    def check_copy(self, root, original, without=()):
+        """The trees at two paths, wherever they are, are one, but for these facts."""
+        ours, theirs = self.copy_of(root), self.copy_of(original)
+        for fact in (*ours.values(), *theirs.values()):
+            for name in without:
+                fact.pop(name, None)
+        wrong = differences(ours, theirs, root, original)
         assert not wrong, "\n".join(wrong[:40])
