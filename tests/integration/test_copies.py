@@ -11,7 +11,7 @@ import re
 import pytest
 
 import exhibits
-from twins import ProgramTwins
+from twins import NOTHING, ProgramTwins
 from workloads import run
 
 
@@ -28,7 +28,7 @@ def original(folder):
     return path
 
 
-def make_twins(mount, mode, folder, unlike=None):
+def make_twins(mount, mode, folder, unlike=NOTHING):
     return ProgramTwins(mount(folder=folder, options=mode.options), os.path.join(folder, "native"), unlike)
 
 

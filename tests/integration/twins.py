@@ -28,6 +28,9 @@ IGNORED_XATTRS = ("security.selinux",)
 
 CONTENT_MAX = 1 << 20
 
+# An expression that no path matches.
+NOTHING = r"(?!)"
+
 
 def attempt(call, *arguments, **named):
     """What @call returns, or the name of the error that it fails with."""
@@ -170,13 +173,14 @@ class ProgramTwins(Twins):
     Twins for real programs, which write down where they are.
 
     A path of the tree is the same on both sides, wherever a file mentions it. Of a file whose path matches the expression
-    @unlike nothing but the contents may differ: a program has put a time or a random number there. Names of one inode
-    must be the same names everywhere.
+    @unlike nothing but the contents may differ: a program has put a time or a random number there. What matches @left_out
+    is not looked at. Names of one inode must be the same names everywhere.
     """
 
-    def __init__(self, mounted, native, unlike=None):
+    def __init__(self, mounted, native, unlike=NOTHING, left_out=NOTHING):
         super().__init__(mounted, native)
-        self.unlike = re.compile(unlike) if unlike else None
+        self.unlike = re.compile(unlike)
+        self.left_out = re.compile(left_out)
 
     def _contents(self, path):
         with open(path, "rb") as file:
@@ -186,12 +190,12 @@ class ProgramTwins(Twins):
         return {"size": len(data), "content": hashlib.sha256(data).hexdigest()[:16]}
 
     def tree_of(self, root):
-        found = tree(root)
+        found = {path: seen for path, seen in tree(root).items() if not self.left_out.search(path)}
         first_names = {}
         for path in sorted(found):
             full = os.path.join(root, path)
             st = os.lstat(full)
-            if self.unlike and self.unlike.search(path):
+            if self.unlike.search(path):
                 found[path] |= {"size": None, "content": None}
             elif stat.S_ISREG(st.st_mode):
                 found[path] |= self._contents(full)
