@@ -76,6 +76,19 @@ def abort_mounts(folder):
         subprocess.run(unmount_command, check=False, stderr=subprocess.DEVNULL)
 
 
+@contextlib.contextmanager
+def installed():
+    """mount.hrfs where mount(8) looks for it, under both its names."""
+    missing = [path for path in ("/sbin/mount.hrfs", "/sbin/mount.fuse.hrfs") if not os.path.lexists(path)]
+    for path in missing:
+        os.symlink(MOUNT_HRFS, path)
+    try:
+        yield
+    finally:
+        for path in missing:
+            os.unlink(path)
+
+
 # ---- Other users ----
 
 def become(user):

@@ -96,23 +96,10 @@ def test_in_place_mounts_over_the_source(mount):
     mounted.check()
 
 
-@contextlib.contextmanager
-def installed():
-    """mount.hrfs where mount(8) looks for it, under both its names."""
-    missing = [path for path in ("/sbin/mount.hrfs", "/sbin/mount.fuse.hrfs") if not os.path.lexists(path)]
-    for path in missing:
-        os.symlink(harness.MOUNT_HRFS, path)
-    try:
-        yield
-    finally:
-        for path in missing:
-            os.unlink(path)
-
-
 @pytest.mark.parametrize("kind", ["hrfs", "fuse.hrfs"])
 def test_mount_8_mounts_it(folders, kind):
     source, point, options = folders
-    with installed():
+    with harness.installed():
         subprocess.run(["mount", "-t", kind, source, point, "-o", options], check=True, timeout=harness.PATIENCE_S)
         try:
             with open("/proc/self/mounts") as mounts:
