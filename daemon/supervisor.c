@@ -319,7 +319,7 @@ static void begin_restart(struct supervisor *supervisor)
 		log_warning("no restart: the installed program does not start: %s", strerror(-r));
 		return;
 	}
-	notify_send("RELOADING=1");
+	notify_reloading();
 	tell_to_stop(supervisor, STOP_FOR_OTHER);
 	enter(supervisor, RESTARTING, STOP_MS);
 }
@@ -396,11 +396,12 @@ static void on_live(struct supervisor *supervisor)
 		return;
 	enter(supervisor, SERVING, 0);
 	supervisor->is_live = true;
-	if (supervisor->has_served)
-		return;
-	supervisor->has_served = true;
-	launch_detach(supervisor->launch, supervisor->setup->state.fd);
-	launch_succeed(supervisor->launch);
+	if (!supervisor->has_served) {
+		supervisor->has_served = true;
+		launch_detach(supervisor->launch, supervisor->setup->state.fd);
+		launch_succeed(supervisor->launch);
+	}
+	/* Also at the end of a restart. Where nothing has changed it changes nothing. */
 	notify_send("READY=1");
 }
 

@@ -177,8 +177,8 @@ class ServiceManager:
         return dict(line.split("=", 1) for line in self.socket.recv(4096).decode().split("\n"))
 
 
-def test_the_unit_starts_and_stops(place):
-    """READY=1 says that the mount is live."""
+def test_the_unit_starts_reloads_and_stops(place):
+    """READY=1 says that the mount is live, and again that a reload is over; the main process stays the same one."""
     unit = unit_lines(place)
     assert setting(unit, "Type") == "notify"
     folder = os.path.join(place, "a project")
@@ -190,6 +190,12 @@ def test_the_unit_starts_and_stops(place):
     try:
         assert manager.heard() == {"READY": "1"}
         check_live(folder)
+        with open(os.path.join(folder, "held"), "w") as held:
+            subprocess.run(command_of(unit, "ExecReload", folder, ""), check=True, timeout=harness.PATIENCE_S)
+            reloading = manager.heard()
+            assert reloading["RELOADING"] == "1" and int(reloading["MONOTONIC_USEC"]) > 0
+            assert manager.heard() == {"READY": "1"}
+            held.write("goes on")
         assert service.poll() is None
         # KillMode=mixed: only the main process is told.
         service.send_signal(signal.SIGTERM)
@@ -197,7 +203,7 @@ def test_the_unit_starts_and_stops(place):
         assert service.wait(harness.PATIENCE_S) == 0 and service.stderr.read() == ""
     finally:
         unmount_all(place)
-    assert sorted(os.listdir(folder)) == ["made"]
+    assert sorted(os.listdir(folder)) == ["held", "made"]
 
 
 def test_a_unit_whose_mount_is_unmounted_by_hand_ends_well(place):
