@@ -6,6 +6,7 @@ import random
 import re
 import resource
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,6 +138,50 @@ def test_as_many_files_can_be_written_as_descriptors_are_allowed(mount):
         for file in files:
             file.write("x")
     assert sum(name.startswith("new") for name in os.listdir(mounted.source)) == len(files)
+
+
+def shared_memory(pid):
+    """Bytes that the daemon's tables take in fact, which live in a file without a name."""
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        path = f"/proc/{pid}/fd/{fd}"
+        if os.readlink(path).startswith("/memfd:hrfs-tables"):
+            return os.stat(path).st_blocks * 512
+    raise AssertionError("no tables")
+
+
+def test_forgotten_inodes_give_their_memory_back(mount):
+    """Those that are removed, and those that the kernel no longer has, because their names have gone."""
+    files = 30_000
+    mounted = mount(start=False)
+    # What goes away behind the mount cannot be in the log.
+    mounted.expect_replay = False
+    make_large_tree(mounted.source, files)
+    mounted.start()
+    worker = mounted.status()["worker_pid"]
+
+    def look():
+        workloads.run("find", mounted.point, "-type", "f", "-size", "+0")
+        assert mounted.status()["inodes"] > files
+        return mounted.status()["table_memory"], shared_memory(worker)
+
+    known, taken = look()
+    assert known <= 250 * files + (1 << 20)
+    workloads.run("rm", "-rf", *[mounted.path(name) for name in os.listdir(mounted.point)])
+    harness.wait_until(lambda: mounted.status()["inodes"] == 1, "the inodes to be forgotten")
+    assert mounted.status()["table_memory"] < known / 5 and shared_memory(worker) < taken / 5
+
+    make_large_tree(mounted.source, files)
+    known, taken = look()
+    for name in os.listdir(mounted.source):
+        shutil.rmtree(os.path.join(mounted.source, name))
+
+    def are_forgotten():
+        # The kernel lets go of a name when it asks again and there is none.
+        for number in range(files):
+            os.path.exists(mounted.path(f"d{number // 1000}/f{number}"))
+        return mounted.status()["inodes"] < files / 10
+    harness.wait_until(are_forgotten, "the inodes to be forgotten")
+    assert mounted.status()["table_memory"] < known / 5 and shared_memory(worker) < taken / 5
 
 
 # ---- Subscribers ----
