@@ -70,11 +70,12 @@ static void add_sentence(struct bytes *json, const char **comma, bool applies, c
 
 static void write_missing(struct bytes *json, const struct setup *setup, const struct fs_stat *stat)
 {
+	const struct options *options = &setup->options;
 	bool is_user = geteuid() != 0;
 	const char *comma = "";
 
 	bytes_append_string(json, ",\"missing\":[");
-	add_sentence(json, &comma, !stat->uses_passthrough && setup->options.passthrough != FS_OFF,
+	add_sentence(json, &comma, !stat->uses_passthrough && options->passthrough != FS_OFF,
 		     "Reads do not bypass the daemon: there is no passthrough.");
 	add_sentence(json, &comma, !stat->has_handles,
 		     "Files are found by their names: a file that is replaced behind the mount may be taken for the old one.");
@@ -86,6 +87,10 @@ static void write_missing(struct bytes *json, const struct setup *setup, const s
 		     "Changes that are made to the source directly are not logged.");
 	add_sentence(json, &comma, is_user, "Set-user-id programs and device nodes have no effect: the user who mounted is not root.");
 	add_sentence(json, &comma, is_user, "Files cannot be given to another owner: the user who mounted is not root.");
+	add_sentence(json, &comma, is_user && !options->allow_other && !options->allow_root,
+		     "Nobody else may use the mount, not even root: allow_other was not given.");
+	add_sentence(json, &comma, is_user && options->allow_root,
+		     "Nobody else but root may use the mount: allow_other was not given.");
 	bytes_append_char(json, ']');
 }
 

@@ -185,6 +185,33 @@ def test_a_user_mounts_and_unmounts(mount, a_user):
     assert (event["path"], event["uid"], event["length"]) == ("f", a_user.pw_uid, 9)
 
 
+def status_for_people(mounted, user):
+    done = subprocess.run([harness.HRFS, "status", mounted.point], capture_output=True, text=True, check=True,
+                          preexec_fn=(lambda: harness.become(user)) if user and harness.IS_ROOT else None)
+    return done.stdout
+
+
+@pytest.mark.as_user
+def test_status_says_what_a_mount_of_a_user_misses(mount, a_user):
+    mounted = mount(user=a_user)
+    said = status_for_people(mounted, a_user)
+    missing = said[said.index("What this mount cannot do"):said.index("Requests of the kernel")]
+    for words in ("there is no passthrough", "found by their names", "made to the source directly are not logged",
+                  "Set-user-id programs and device nodes have no effect", "cannot be given to another owner",
+                  "Nobody else may use the mount"):
+        assert words in missing, said
+    assert "CAP_SYS_ADMIN" in said
+
+
+def test_status_of_a_mount_that_misses_nothing_says_nothing(mount, disk_place):
+    mounted = mount(folder=disk_place, in_place=True, options="transport=classic")
+    status = mounted.status()
+    if not (status["passthrough"] and status["handles"]):
+        pytest.skip("this kernel, or the file system, lacks something by itself")
+    assert status["missing"] == []
+    assert "What this mount cannot do" not in status_for_people(mounted, None)
+
+
 def test_sigterm_ends_it_while_a_file_is_open(mount):
     mounted = mount()
     mounted.expect_exit = 0
