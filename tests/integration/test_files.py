@@ -13,6 +13,7 @@ import hashlib
 import mmap
 import os
 import random
+import signal
 import socket
 import stat
 import struct
@@ -690,6 +691,65 @@ def test_a_process_that_waits_for_a_lock_gets_it(mount, mode):
     os.close(out)
     os.close(into)
     assert got == [True]
+
+
+def test_locks_between_users(mount, mode):
+    """A lock of one user is in the way of another, of whatever kind it is, and is seen to be whose it is."""
+    mounted = mount(options=mode.options)
+    path = mounted.path("f")
+    make_file(path, b"x" * 100, 0o666)
+
+    def try_locks(person):
+        def work():
+            twins_module.become(person)
+            with opened(path, os.O_RDWR) as fd:
+                holder = struct.unpack("hhqqi4x", fcntl.fcntl(fd, fcntl.F_GETLK, lock_record(fcntl.F_WRLCK, 0, 0)))
+                return [attempt(fcntl.flock, fd, fcntl.LOCK_EX | fcntl.LOCK_NB),
+                        attempt(lambda: fcntl.fcntl(fd, fcntl.F_SETLK, lock_record(fcntl.F_WRLCK, 5, 1)) and None),
+                        attempt(lambda: fcntl.fcntl(fd, fcntl.F_OFD_SETLK, lock_record(fcntl.F_RDLCK, 9, 1)) and None),
+                        holder[4] if holder[0] != fcntl.F_UNLCK else None]
+        return harness.in_child(work).value
+
+    def hold_and_try():
+        twins_module.become(OWNER)
+        with opened(path, os.O_RDWR) as fd:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            fcntl.fcntl(fd, fcntl.F_SETLK, lock_record(fcntl.F_WRLCK, 0, 10))
+            os.write(into, b"1")
+            os.read(go_on, 1)
+        return os.getpid()
+
+    out, into = os.pipe()
+    go_on, end = os.pipe()
+    holder = []
+    thread = threading.Thread(target=lambda: holder.append(harness.in_child(hold_and_try).value))
+    thread.start()
+    os.read(out, 1)
+    seen = [try_locks(person) for person in (STRANGER, OWNER, ROOT)]
+    os.write(end, b"1")
+    thread.join(harness.PATIENCE_S)
+    assert seen == [["EAGAIN", "EAGAIN", "EAGAIN", holder[0]]] * 3
+    assert try_locks(STRANGER) == [None, None, None, None]
+    for fd in (out, into, go_on, end):
+        os.close(fd)
+
+
+def test_a_lease_is_broken_by_who_opens_the_file(twins):
+    """The holder is told by a signal, and the other gets the file when the lease has been given back."""
+    def work():
+        make_file("f", b"x")
+        told = []
+        signal.signal(signal.SIGIO, lambda *_: told.append("SIGIO"))
+        with opened("f", os.O_RDONLY) as fd:
+            seen = [attempt(fcntl.fcntl, fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)]
+            seen.append(attempt(os.open, "f", os.O_WRONLY | os.O_NONBLOCK))
+            harness.wait_until(lambda: told, "the signal")
+            seen += [*told, attempt(fcntl.fcntl, fd, fcntl.F_GETLEASE),
+                     attempt(fcntl.fcntl, fd, fcntl.F_SETLEASE, fcntl.F_UNLCK),
+                     attempt(lambda: os.close(os.open("f", os.O_WRONLY | os.O_NONBLOCK)))]
+        return seen
+
+    assert twins.same(work) == [0, "EAGAIN", "SIGIO", fcntl.F_UNLCK, 0, None]
 
 
 def test_leases(twins):
