@@ -91,6 +91,8 @@ static void write_missing(struct bytes *json, const struct setup *setup, const s
 		     "Nobody else may use the mount, not even root: allow_other was not given.");
 	add_sentence(json, &comma, is_user && options->allow_root,
 		     "Nobody else but root may use the mount: allow_other was not given.");
+	add_sentence(json, &comma, is_user && (options->allow_other || options->allow_root),
+		     "What others make in the mount belongs to the user who mounted: that user is not root.");
 	bytes_append_char(json, ']');
 }
 

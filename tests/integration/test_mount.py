@@ -316,6 +316,15 @@ def test_no_dev_fuse(disk_place):
     complains(done, "fuse", "/dev/fuse")
 
 
+@pytest.mark.parametrize("option", ["allow_other", "allow_root"])
+def test_a_mount_for_others_that_fuse_conf_does_not_let_users_make(folders, a_user, option):
+    source, point, options = folders
+    with contextlib.suppress(FileNotFoundError), open("/etc/fuse.conf") as conf:
+        if any(line.strip() == "user_allow_other" for line in conf):
+            pytest.skip("it does here")
+    complains(mount_hrfs(source, point, "-o", f"{options},{option}", user=a_user), "permission", option, "/etc/fuse.conf")
+
+
 def test_no_permission_for_the_mount_point(folders, place, a_user):
     source, point, _ = folders
     state = place + "/theirs"

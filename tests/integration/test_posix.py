@@ -11,6 +11,7 @@ import mmap
 import os
 import socket
 import stat
+import subprocess
 
 import pytest
 
@@ -881,3 +882,39 @@ def test_a_users_own_mount_is_closed_to_everybody_else(mount, a_user):
     with pytest.raises(PermissionError) as refused:
         os.listdir(mounted.point)
     assert refused.value.errno == errno.EACCES
+
+
+def in_namespace(script, **environment):
+    """Run a shell script in a mount namespace of its own."""
+    done = subprocess.run(["unshare", "-m", "--propagation", "private", "sh", "-e", "-c", script], text=True,
+                          env={**os.environ, **environment}, capture_output=True, timeout=harness.PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_users_mount_for_everybody(place, a_user):
+    """Where /etc/fuse.conf lets a user open the mount to others, the kernel checks them; what they make is the mounter's."""
+    for name in ("source", "source/open", "mnt"):
+        make_directory(os.path.join(place, name), 0o777, (a_user.pw_uid, a_user.pw_gid))
+    make_file(place + "/source/readable", b"for all", 0o644, (a_user.pw_uid, a_user.pw_gid))
+    make_file(place + "/source/secret", b"for one", 0o600, (a_user.pw_uid, a_user.pw_gid))
+    make_file(place + "/fuse.conf", b"user_allow_other\n")
+    os.chmod(place, 0o777)
+    said = in_namespace("""
+        cd "$PLACE"
+        mount --bind fuse.conf /etc/fuse.conf
+        user="setpriv --reuid=$USER_ID --regid=$USER_ID --clear-groups"
+        other="setpriv --reuid=$OTHER_ID --regid=$OTHER_ID --clear-groups"
+        $user "$MOUNT_HRFS" source mnt -o "allow_other,state=$PLACE/state,socket=$PLACE/socket"
+        $other cat mnt/readable
+        echo
+        $other cat mnt/secret 2>/dev/null || echo refused
+        $other sh -c 'echo more 2>/dev/null >> mnt/readable' 2>/dev/null || echo refused
+        $other mkdir mnt/open/made
+        $user "$HRFS" status mnt | grep -c "belongs to the user who mounted"
+        umount mnt
+    """, PLACE=place, USER_ID=str(a_user.pw_uid), OTHER_ID=str(STRANGER.uid), MOUNT_HRFS=harness.MOUNT_HRFS,
+                        HRFS=harness.HRFS)
+    assert said.split("\n") == ["for all", "refused", "refused", "1", ""]
+    assert facts(place + "/source/open/made")["owner"] == [a_user.pw_uid, a_user.pw_gid]
+    harness.wait_until(lambda: not os.path.exists(place + "/socket"), "the daemon's end")
