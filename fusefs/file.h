@@ -29,7 +29,6 @@ struct file {
 	enum open_mode mode;
 	struct open_inode *inode;  /* NULL for a directory */
 	_Atomic int fd;            /* -1: not opened yet */
-	pid_t last_writer;         /* thread id; its comm need not be looked up again at once */
 	char *dir_buffer;          /* directories: entries read ahead */
 	uint32_t dir_used, dir_at; /* bytes in dir_buffer, and where the next entry stands */
 	int64_t dir_next;          /* d_off of the entry before dir_at: what the kernel asks for next */

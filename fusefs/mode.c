@@ -212,7 +212,7 @@ struct open_inode *mode_adopt(struct modes *modes, uint64_t nodeid, enum open_mo
 	if (inode) {
 		count(modes, inode, mode, flags, 1);
 		inode->backing_id = inode_backing_id(modes->inodes, nodeid);
-		inode->is_adopted = true;
+		inode->is_adopted |= mode == OPEN_PASSTHROUGH && is_mappable(flags);
 	}
 	pthread_mutex_unlock(&modes->lock);
 	return inode;
@@ -334,9 +334,16 @@ void modes_visit_mappable(struct modes *modes, void (*visit)(void *userdata, str
 void open_inode_set_baseline(struct open_inode *inode, const struct stat *now)
 {
 	inode->has_baseline = true;
+	inode->has_size = true;
 	inode->mtime = now->st_mtim;
-	inode->ctime = now->st_ctim;
 	inode->size = now->st_size;
+}
+
+void open_inode_note_end(struct open_inode *inode, uint64_t end)
+{
+	inode->has_baseline = false;
+	if (inode->size < end)
+		inode->size = end;
 }
 
 static bool is_same_time(const struct timespec *a, const struct timespec *b)

@@ -27,6 +27,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
+struct file;
 struct inodes;
 struct modes;
 
@@ -45,10 +46,13 @@ struct open_inode {
 	 * against a write). Held across the call on the file, because that is what is ordered.
 	 */
 	pthread_mutex_t order;
-	bool is_adopted;          /* open since before this worker */
-	bool has_baseline;        /* guarded by order, as are the next three */
-	struct timespec mtime, ctime;
-	uint64_t size;
+	bool is_adopted;          /* could be mapped before this worker began, which has not looked yet; guarded by order, as is what follows */
+	bool has_baseline;        /* mtime is of after our own last change */
+	bool has_size;
+	struct timespec mtime;
+	uint64_t size;            /* bytes, after our own last change */
+	pid_t last_writer;        /* thread id; its comm need not be looked up again at once */
+	struct file *lender;      /* an open file whose descriptor serves for other requests; NULL: none */
 
 	struct open_inode *next;
 };
@@ -98,6 +102,9 @@ void modes_visit_mappable(struct modes *modes, void (*visit)(void *userdata, str
 
 /** Our own change left the file so: what differs later was stored through a mapping. Holds order. */
 void open_inode_set_baseline(struct open_inode *inode, const struct stat *now);
+
+/** Our own write of the bytes before @end can only have made the file longer. What else changed was not looked at. Holds order. */
+void open_inode_note_end(struct open_inode *inode, uint64_t end);
 
 /** Whether the file changed behind the requests since the baseline. Holds order. */
 bool open_inode_differs(const struct open_inode *inode, const struct stat *now);

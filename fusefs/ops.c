@@ -156,12 +156,13 @@ bool op_look_for_stores(struct op *op, struct open_inode *inode, int fd, bool is
 	/* Without passthrough the kernel writes mapped pages back through requests. */
 	if (atomic_load(&inode->mappable) == 0 || fstatat(fd, "", &now, AT_EMPTY_PATH) < 0)
 		return false;
-	if (inode->is_adopted && !inode->has_baseline && may_have_stores(op->fs, &now))
+	if (inode->is_adopted && may_have_stores(op->fs, &now))
 		log_mapped_stores(op, inode->nodeid, &now, false);
 	else if (open_inode_differs(inode, &now))
 		log_mapped_stores(op, inode->nodeid, &now, differs = true);
 	else if (is_last && !op->fs->mmap_moves_mtime)
 		log_mapped_stores(op, inode->nodeid, &now, false);
+	inode->is_adopted = false;
 	open_inode_set_baseline(inode, &now);
 	return differs;
 }

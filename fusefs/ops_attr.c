@@ -21,6 +21,7 @@ struct subject {
 	uint64_t nodeid;
 	int fd;              /* any descriptor */
 	int open_fd;         /* one that can be written through, or -1 */
+	bool is_path;        /* fd is O_PATH */
 	char link[REACH_LINK_SIZE];
 };
 
@@ -54,14 +55,19 @@ static int announce_mode(struct op *op, const struct subject *subject, mode_t mo
 	return emit_begin(op);
 }
 
+/* chmod(2) of an O_PATH descriptor needs its path: fchmodat2(2) is younger than the kernels we run on. */
+static int chmod_subject(const struct subject *subject, mode_t mode)
+{
+	return subject->is_path ? chmod(subject->link, mode) : fchmod(subject->fd, mode);
+}
+
 static int change_mode(struct op *op, const struct subject *subject, mode_t mode)
 {
 	int emit = announce_mode(op, subject, mode), r = 0;
 
 	if (emit < 0)
 		return emit;
-	/* chmod(2) of an O_PATH descriptor needs its path: fchmodat2(2) is younger than the kernels we run on. */
-	if (emit != EMIT_LOGGED && chmod(subject->link, mode & 07777) < 0)
+	if (emit != EMIT_LOGGED && chmod_subject(subject, mode & 07777) < 0)
 		r = -errno;
 	return emit_finish(op, emit, r);
 }
@@ -168,52 +174,73 @@ static int change(struct op *op, const struct subject *subject, const struct sta
 	return r;
 }
 
-/* While the file is open its changes are ordered, and what we changed ourselves is no store through a mapping. */
-static int change_in_order(struct op *op, const struct subject *subject, const struct stat *attr, int to_set,
-			   struct stat *out)
+/* Find a descriptor: of the open file that the caller named, of one that is open for writing, or a cached one. */
+static int find_subject(struct op *op, const struct open_inode *inode, struct file *file, struct subject *subject,
+			struct reached *reached)
 {
-	struct open_inode *inode = mode_ref(op->fs->modes, subject->nodeid);
+	int r = 0;
+
+	if (file)
+		subject->fd = subject->open_fd = file_fd(file, op->fs->reach);
+	if (subject->fd < 0 && inode && inode->lender)
+		subject->fd = atomic_load(&inode->lender->fd);
+	if (subject->fd < 0) {
+		r = reach_get(op->fs->reach, subject->nodeid, reached);
+		subject->fd = reached->fd;
+		subject->is_path = true;
+	}
+	if (r == 0)
+		reach_link(subject->fd, subject->link);
+	return r;
+}
+
+static int change_and_look(struct op *op, struct open_inode *inode, const struct subject *subject,
+			   const struct stat *attr, int to_set, struct stat *out)
+{
 	int r;
 
-	if (inode) {
-		pthread_mutex_lock(&inode->order);
+	if (inode)
 		op_look_for_stores(op, inode, subject->fd, false);
-	}
+	op->is_hot = inode && inode->last_writer == op->context->pid;
 	r = change(op, subject, attr, to_set);
 	if (r == 0 && fstatat(subject->fd, "", out, AT_EMPTY_PATH) < 0)
 		r = -errno;
+	if (r == 0 && inode)
+		open_inode_set_baseline(inode, out);
+	return r;
+}
+
+/* While the file is open its changes are ordered, and what we changed ourselves is no store through a mapping. */
+static int change_in_order(struct op *op, uint64_t nodeid, struct file *file, const struct stat *attr, int to_set,
+			   struct stat *out)
+{
+	struct open_inode *inode = mode_ref(op->fs->modes, nodeid);
+	struct subject subject = { .nodeid = nodeid, .fd = -1, .open_fd = -1 };
+	struct reached reached = REACHED_NONE;
+	int r;
+
+	if (inode)
+		pthread_mutex_lock(&inode->order);
+	r = find_subject(op, inode, file, &subject, &reached);
+	if (r == 0)
+		r = change_and_look(op, inode, &subject, attr, to_set, out);
 	if (inode) {
-		if (r == 0)
-			open_inode_set_baseline(inode, out);
 		pthread_mutex_unlock(&inode->order);
 		mode_unref(op->fs->modes, inode);
 	}
+	reach_put(op->fs->reach, &reached);
 	return r;
 }
 
 void fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
 	struct op *op = op_start(req, FUSE_SETATTR);
-	struct subject subject = { .nodeid = ino, .fd = -1, .open_fd = -1 };
-	struct reached reached = REACHED_NONE;
-	struct file *file;
 	struct stat now;
-	int r = 0;
+	int r;
 
 	if (!op)
 		return;
-	file = fi ? file_find(op->fs->files, fi->fh) : NULL;
-	if (file)
-		subject.fd = subject.open_fd = file_fd(file, op->fs->reach);
-	if (subject.fd < 0) {
-		r = reach_get(op->fs->reach, ino, &reached);
-		subject.fd = reached.fd;
-	}
-	if (r == 0) {
-		reach_link(subject.fd, subject.link);
-		r = change_in_order(op, &subject, attr, to_set, &now);
-	}
-	reach_put(op->fs->reach, &reached);
+	r = change_in_order(op, ino, fi ? file_find(op->fs->files, fi->fh) : NULL, attr, to_set, &now);
 	if (r < 0) {
 		op_reply_error(op, r);
 		return;

@@ -87,8 +87,8 @@ static int prepare_write(struct op *op, struct file *file, const struct fuse_fil
 {
 	int r;
 
-	op->is_hot = file->last_writer == op->context->pid;
-	file->last_writer = op->context->pid;
+	op->is_hot = file->inode->last_writer == op->context->pid;
+	file->inode->last_writer = op->context->pid;
 	r = emit_prepare(op, EVENT_WRITE, file->nodeid, NULL);
 	if (r == 0 && fi->writepage) {
 		/* The kernel writes mapped pages back on behalf of nobody in particular. */
@@ -128,8 +128,8 @@ static ssize_t write_all(int fd, const char *data, size_t size, off_t offset)
 	return done;
 }
 
-/* Fills what the write left behind: the size, and the baseline for stores through a mapping. */
-static void note_written(struct op *op, struct file *file, int fd)
+/* What a change left behind: the size, and the baseline for stores through a mapping. */
+static void note_changed(struct op *op, struct file *file, int fd)
 {
 	struct stat now;
 
@@ -138,6 +138,20 @@ static void note_written(struct op *op, struct file *file, int fd)
 	op->event.size = now.st_size;
 	op->event.has |= EVENT_HAS_SIZE;
 	open_inode_set_baseline(file->inode, &now);
+}
+
+/* The same after a write: nobody else can have changed the size but by a mapping, or behind the mount. */
+static void note_written(struct op *op, struct file *file, int fd, off_t end)
+{
+	struct open_inode *inode = file->inode;
+
+	if (!inode->has_size || atomic_load(&inode->mappable) > 0) {
+		note_changed(op, file, fd);
+		return;
+	}
+	open_inode_note_end(inode, end);
+	op->event.size = inode->size;
+	op->event.has |= EVENT_HAS_SIZE;
 }
 
 static ssize_t write_and_log(struct op *op, struct file *file, int fd, const char *data, size_t size,
@@ -160,7 +174,7 @@ static ssize_t write_and_log(struct op *op, struct file *file, int fd, const cha
 		return n;
 	}
 	op->event.length = n;
-	note_written(op, file, fd);
+	note_written(op, file, fd, offset + n);
 	emit_commit(op);
 	return n;
 }
@@ -253,7 +267,7 @@ static int allocate_and_log(struct op *op, struct file *file, int fd, int mode, 
 	/* May be done twice: the modes that shift contents do not come through FUSE. */
 	r = fallocate(fd, mode, offset, length) < 0 ? -errno : 0;
 	if (r == 0)
-		note_written(op, file, fd);
+		note_changed(op, file, fd);
 	return emit_finish(op, emit, r);
 }
 
@@ -310,7 +324,7 @@ static ssize_t copy_and_log(struct op *op, int from_fd, off_t from_offset, struc
 		return n;
 	}
 	op->event.length = n;
-	note_written(op, to, to_fd);
+	note_written(op, to, to_fd, op->event.offset + n);
 	emit_commit(op);
 	return n;
 }

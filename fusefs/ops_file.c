@@ -52,26 +52,46 @@ static void note_opener(struct op *op, struct file *file)
 	slot->comm[who->comm_length] = '\0';
 }
 
-static void set_baseline(struct file *file, int fd)
+/* @known: the file's attributes as of now, or NULL. */
+static void begin_writing(struct file *file, int fd, const struct stat *known)
 {
+	struct open_inode *inode = file->inode;
 	struct stat now;
 
-	pthread_mutex_lock(&file->inode->order);
-	if (!file->inode->has_baseline && fstatat(fd, "", &now, AT_EMPTY_PATH) == 0)
-		open_inode_set_baseline(file->inode, &now);
-	pthread_mutex_unlock(&file->inode->order);
+	pthread_mutex_lock(&inode->order);
+	if (!inode->lender && atomic_load(&file->fd) >= 0)
+		inode->lender = file;
+	/* Opens of one file may run at the same time: the first to come here takes the baseline, before any is answered. */
+	if (!inode->has_size || (!inode->has_baseline && atomic_load(&inode->mappable) > 0)) {
+		if (!known && fstatat(fd, "", &now, AT_EMPTY_PATH) == 0)
+			known = &now;
+		if (known)
+			open_inode_set_baseline(inode, known);
+	}
+	pthread_mutex_unlock(&inode->order);
+}
+
+static void end_lending(struct file *file)
+{
+	struct open_inode *inode = file->inode;
+
+	pthread_mutex_lock(&inode->order);
+	if (inode->lender == file)
+		inode->lender = NULL;
+	pthread_mutex_unlock(&inode->order);
 }
 
 /*
- * Makes the open file. Takes over @fd (-1: none needed) when it succeeds; @path_fd is any descriptor of the file.
+ * Makes the open file. Takes over @fd (-1: none needed) when it succeeds; @path_fd is any descriptor of the file. @made: the attributes
+ * of a file that was made just now, else NULL.
  */
-static int open_file(struct op *op, uint64_t nodeid, int flags, bool is_new, int fd, int path_fd,
+static int open_file(struct op *op, uint64_t nodeid, int flags, const struct stat *made, int fd, int path_fd,
 		     struct file **out)
 {
 	struct open_inode *inode;
 	enum open_mode mode;
 	struct file *file;
-	int r = mode_open(op->fs->modes, nodeid, flags, is_new, path_fd, &mode, &inode);
+	int r = mode_open(op->fs->modes, nodeid, flags, made, path_fd, &mode, &inode);
 
 	if (r < 0)
 		return r;
@@ -82,7 +102,7 @@ static int open_file(struct op *op, uint64_t nodeid, int flags, bool is_new, int
 	}
 	if (is_for_writing(flags)) {
 		note_opener(op, file);
-		set_baseline(file, path_fd);
+		begin_writing(file, path_fd, made);
 	}
 	if (mode == OPEN_PASSTHROUGH && (flags & O_ACCMODE) == O_RDWR)
 		look_wake(op->fs->look);
@@ -96,6 +116,8 @@ static void close_file(struct op *op, struct file *file)
 	enum open_mode mode = file->mode;
 	int flags = file->flags;
 
+	if (is_for_writing(flags))
+		end_lending(file);
 	/* Descriptor first: what passthrough the inode may have is decided after it. */
 	file_destroy(op->fs->files, file);
 	mode_close(op->fs->modes, inode, mode, flags);
@@ -167,7 +189,7 @@ static int open_existing(struct op *op, uint64_t nodeid, int path_fd, const stru
 	if (fi->flags & O_TRUNC)
 		r = truncate_on_open(op, nodeid, path_fd, fd, fi->kill_suidgid);
 	if (r == 0)
-		r = open_file(op, nodeid, fi->flags, false, fd, path_fd, out);
+		r = open_file(op, nodeid, fi->flags, NULL, fd, path_fd, out);
 	if (r < 0 && fd >= 0)
 		close(fd);
 	return r;
@@ -297,7 +319,7 @@ static int create_or_open(struct op *op, uint64_t parent, int dir_fd, const char
 	}
 	if (fd < 0)
 		return fd;
-	r = open_file(op, entry->ino, fi->flags, is_new, fd, fd, out);
+	r = open_file(op, entry->ino, fi->flags, is_new ? &entry->attr : NULL, fd, fd, out);
 	if (r < 0) {
 		inode_forget(op->fs->inodes, entry->ino, 1);
 		close(fd);
@@ -372,7 +394,7 @@ static int make_tmpfile(struct op *op, int dir_fd, mode_t mode, const struct fus
 	r = op_fill_entry_fd(op, 0, NULL, fd, entry);
 	if (r == 0) {
 		reach_keep(op->fs->reach, entry->ino, fd);
-		r = open_file(op, entry->ino, fi->flags & ~O_TMPFILE, false, fd, fd, out);
+		r = open_file(op, entry->ino, fi->flags & ~O_TMPFILE, NULL, fd, fd, out);
 		if (r < 0)
 			inode_forget(op->fs->inodes, entry->ino, 1);
 	}
@@ -405,16 +427,28 @@ void fs_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file
 
 /* ---- closing ---- */
 
+/* The size as we know it, or, where others can change it without a request, as it is. The caller holds order. */
+static void note_size(struct op *op, struct file *file)
+{
+	const struct open_inode *inode = file->inode;
+	struct stat now;
+
+	if (inode->has_size && atomic_load(&inode->mappable) == 0) {
+		op->event.size = inode->size;
+		op->event.has |= EVENT_HAS_SIZE;
+	} else if (op_stat(op, file->nodeid, file, &now) == 0) {
+		op_note(op, &now);
+		op->event.has &= ~EVENT_HAS_MODE;
+	}
+}
+
 static int prepare_close(struct op *op, struct file *file)
 {
-	struct stat now;
 	int r = emit_prepare(op, EVENT_CLOSE, file->nodeid, NULL);
 
 	if (r < 0)
 		return r;
-	if (op_stat(op, file->nodeid, file, &now) == 0)
-		op_note(op, &now);
-	op->event.has &= ~EVENT_HAS_MODE;
+	note_size(op, file);
 	op->event.pid = file->slot->pid;
 	op->event.uid = file->slot->uid;
 	op->event.gid = file->slot->gid;
@@ -426,14 +460,14 @@ static int prepare_close(struct op *op, struct file *file)
 static void log_close(struct op *op, struct file *file)
 {
 	int fd = file_fd(file, op->fs->reach);
-	int emit;
+	int emit, r;
 
-	if (fd >= 0 && (file->flags & O_ACCMODE) == O_RDWR) {
-		pthread_mutex_lock(&file->inode->order);
+	pthread_mutex_lock(&file->inode->order);
+	if (fd >= 0 && (file->flags & O_ACCMODE) == O_RDWR)
 		op_look_for_stores(op, file->inode, fd, true);
-		pthread_mutex_unlock(&file->inode->order);
-	}
-	if (prepare_close(op, file) < 0)
+	r = prepare_close(op, file);
+	pthread_mutex_unlock(&file->inode->order);
+	if (r < 0)
 		return;
 	emit = emit_begin(op);
 	if (emit >= 0)
