@@ -131,7 +131,10 @@ int hrfs_status(struct hrfs *hrfs, const char **out_json);
 /** Put an event of op manual for @path (relative to the root) into the log. */
 int hrfs_manual(struct hrfs *hrfs, const char *path, const char *note);
 
-/** Ask the daemon to take over with the installed binary. */
+/**
+ * Have the daemon take over with the installed binary: 0 when that has begun. The binary is then on trial, see restart in
+ * hrfs-protocol(7).
+ */
 int hrfs_restart(struct hrfs *hrfs);
 
 /**

@@ -10,6 +10,7 @@
 struct wire {
 	uint32_t kind;
 	uint32_t reason;
+	char text[CONTROL_TEXT_SIZE];
 };
 
 union passed_fd {
@@ -46,6 +47,7 @@ int control_send(int fd, const struct control_message *message)
 	union passed_fd passed = { 0 };
 	ssize_t n;
 
+	memcpy(wire.text, message->text, sizeof(wire.text));
 	if (message->fd >= 0)
 		attach(&header, &passed, message->fd);
 	do
@@ -87,6 +89,8 @@ int control_receive(int fd, struct control_message *out)
 		return 0;
 	out->kind = wire.kind;
 	out->reason = wire.reason;
+	memcpy(out->text, wire.text, sizeof(out->text));
+	out->text[sizeof(out->text) - 1] = '\0';
 	out->fd = detach(&header);
 	return 1;
 }

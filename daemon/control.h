@@ -6,13 +6,17 @@
  *                              <--   START with /dev/fuse, mounted
  *     LIVE    it is served     -->
  *     RESTART somebody asks    -->
+ *                              <--   REFUSED: that comes to nothing, and why
+ *                              <--   KEPT: the program is no longer on trial
  *                              <--   STOP with a reason
  *
  * An end that closes means that its process has died.
  */
 #pragma once
 
-enum control_kind { CONTROL_OPENED = 1, CONTROL_START, CONTROL_LIVE, CONTROL_RESTART, CONTROL_STOP };
+enum control_kind { CONTROL_OPENED = 1, CONTROL_START, CONTROL_LIVE, CONTROL_RESTART, CONTROL_REFUSED, CONTROL_KEPT, CONTROL_STOP };
+
+enum { CONTROL_TEXT_SIZE = 256 };
 
 /** Why a worker is to stop. */
 enum stop_reason {
@@ -25,6 +29,7 @@ struct control_message {
 	enum control_kind kind;
 	enum stop_reason reason; /* of CONTROL_STOP */
 	int fd;                  /* of CONTROL_START, owned; else -1 */
+	char text[CONTROL_TEXT_SIZE]; /* of CONTROL_REFUSED: a sentence without its full stop */
 };
 
 /** Make the two ends, close-on-exec. Returns 0 or a negative errno. */

@@ -6,78 +6,49 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <poll.h>
-#include <signal.h>
-#include <spawn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/pidfd.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#define NUMBERS     "HRFS_HANDOVER"        /* descriptors and numbers; what follows are paths */
-#define STATE_PATH  "HRFS_HANDOVER_STATE"
-#define SOCKET_PATH "HRFS_HANDOVER_SOCKET"
+#define NUMBERS      "HRFS_HANDOVER"        /* version, descriptors and numbers; what follows are paths and a sentence */
+#define STATE_PATH   "HRFS_HANDOVER_STATE"
+#define SOCKET_PATH  "HRFS_HANDOVER_SOCKET"
+#define PROGRAM_PATH "HRFS_HANDOVER_PROGRAM"
+#define FAILURE      "HRFS_HANDOVER_FAILURE"
 
-enum {
-	HANDOVER_VERSION = 1,  /* changes with the list of numbers */
-	NUMBERS_SIZE = 512,
-	ARGUMENTS_MAX = 16,
-	TRY_MS = 5000,
-};
+/* The number changes with the list behind it: a program of another one is refused by its rehearsal. */
+#define VERSION_WORD "hrfs-handover/2"
+
+enum { NUMBERS_SIZE = 512, ARGUMENTS_MAX = 16 };
 
 extern char **environ;
 
-/* Where this program was installed. What /proc/self/exe says of a file that has been replaced since is of no use. */
+/*
+ * Where this program was installed, and the file itself. The name may be another file's by now, and what /proc/self/exe says of a file that
+ * has been replaced is of no use, so the name goes from program to program.
+ */
 static char program[PATH_MAX];
+static int self_fd = -1;
 
 int handover_init(void)
 {
-	ssize_t size = readlink("/proc/self/exe", program, sizeof(program) - 1);
+	const char *before = getenv(PROGRAM_PATH);
+	ssize_t size;
 
+	self_fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+	if (self_fd < 0)
+		return -errno;
+	if (before && strlen(before) < sizeof(program)) {
+		strcpy(program, before);
+		return 0;
+	}
+	size = readlink("/proc/self/exe", program, sizeof(program) - 1);
 	if (size < 0)
 		return -errno;
 	program[size] = '\0';
 	return 0;
-}
-
-/* ---- Trying ---- */
-
-/* Returns 0 when it exits with 0 in time, else a negative errno. */
-static int wait_briefly(pid_t pid)
-{
-	int pidfd = pidfd_open(pid, 0);
-	struct pollfd poll_fd = { .fd = pidfd, .events = POLLIN };
-	bool in_time = pidfd >= 0 && poll(&poll_fd, 1, TRY_MS) > 0;
-	int status;
-
-	if (pidfd >= 0)
-		close(pidfd);
-	if (!in_time)
-		kill(pid, SIGKILL);
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return -errno;
-	if (!in_time)
-		return -ETIMEDOUT;
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ENOEXEC;
-}
-
-int handover_try(void)
-{
-	char *argv[] = { program, "-V", NULL };
-	posix_spawn_file_actions_t actions;
-	pid_t pid;
-	int r = posix_spawn_file_actions_init(&actions);
-
-	if (r == 0) {
-		r = posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-		if (r == 0)
-			r = posix_spawn(&pid, program, &actions, NULL, argv, environ);
-		posix_spawn_file_actions_destroy(&actions);
-	}
-	return r == 0 ? wait_briefly(pid) : -r;
 }
 
 /* ---- Leaving ---- */
@@ -89,9 +60,11 @@ static int write_numbers(const struct setup *setup, const struct handover *hando
 	const struct listener *listener = &setup->listener;
 
 	return snprintf(out, NUMBERS_SIZE,
-			"%d %d %d %d %d %d %d %d %d %u %u %u %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %d %d",
-			HANDOVER_VERSION, handover->fuse_fd, handover->tables_fd, handover->watch_fd, setup->source_fd,
-			setup->state.fd, listener->fd, mountpoint->namespace_fd, mountpoint->home_fd, handover->restarts,
+			VERSION_WORD " %d %d %d %d %d %d %d %d %d %d %u %u %u %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64
+			" %d %d",
+			handover->fuse_fd, handover->tables_fd, handover->watch_fd, handover->previous_fd,
+			handover->guard_fd, setup->source_fd, setup->state.fd, listener->fd, mountpoint->namespace_fd,
+			mountpoint->home_fd, handover->restarts,
 			mountpoint->mount_id, mountpoint->connection, (uint64_t)mountpoint->under_dev,
 			(uint64_t)mountpoint->under_ino, (uint64_t)listener->dev, (uint64_t)listener->ino,
 			setup->is_in_place, setup->use_uring);
@@ -100,8 +73,9 @@ static int write_numbers(const struct setup *setup, const struct handover *hando
 static int set_inherited(const struct setup *setup, const struct handover *handover, bool on)
 {
 	const int fds[] = {
-		handover->fuse_fd, handover->tables_fd, handover->watch_fd, setup->source_fd, setup->state.fd,
-		setup->listener.fd, setup->mountpoint.namespace_fd, setup->mountpoint.home_fd,
+		handover->fuse_fd, handover->tables_fd, handover->watch_fd, handover->previous_fd, handover->guard_fd,
+		setup->source_fd, setup->state.fd, setup->listener.fd, setup->mountpoint.namespace_fd,
+		setup->mountpoint.home_fd,
 	};
 	int r = 0;
 
@@ -116,6 +90,8 @@ static void clear_environment(void)
 	unsetenv(NUMBERS);
 	unsetenv(STATE_PATH);
 	unsetenv(SOCKET_PATH);
+	unsetenv(PROGRAM_PATH);
+	unsetenv(FAILURE);
 }
 
 static int set_environment(const struct setup *setup, const struct handover *handover)
@@ -124,17 +100,20 @@ static int set_environment(const struct setup *setup, const struct handover *han
 
 	write_numbers(setup, handover, numbers);
 	if (setenv(NUMBERS, numbers, 1) < 0 || setenv(STATE_PATH, setup->state.path, 1) < 0 ||
-	    setenv(SOCKET_PATH, setup->listener.path, 1) < 0)
+	    setenv(SOCKET_PATH, setup->listener.path, 1) < 0 || setenv(PROGRAM_PATH, program, 1) < 0 ||
+	    setenv(FAILURE, handover->failure, 1) < 0)
 		return -errno;
 	return 0;
 }
 
-static void fill_arguments(const struct setup *setup, char *argv[ARGUMENTS_MAX])
+static void fill_arguments(const struct setup *setup, bool is_rehearsal, char *argv[ARGUMENTS_MAX])
 {
 	const struct options *options = &setup->options;
 	int count = 0;
 
 	argv[count++] = program;
+	if (is_rehearsal)
+		argv[count++] = "--rehearse";
 	if (options->is_foreground)
 		argv[count++] = "-f";
 	if (options->debug)
@@ -151,21 +130,45 @@ static void fill_arguments(const struct setup *setup, char *argv[ARGUMENTS_MAX])
 	argv[count] = NULL;
 }
 
-int handover_exec(const struct setup *setup, const struct handover *handover)
+/* @fd: the program's file; -1: what is installed now. */
+static int exec(const struct setup *setup, const struct handover *handover, int fd, bool is_rehearsal)
 {
 	char *argv[ARGUMENTS_MAX];
 	int r = set_environment(setup, handover);
 
-	fill_arguments(setup, argv);
+	fill_arguments(setup, is_rehearsal, argv);
 	if (r == 0)
 		r = set_inherited(setup, handover, true);
 	if (r == 0) {
-		execv(program, argv);
+		if (fd >= 0)
+			execveat(fd, "", argv, environ, AT_EMPTY_PATH);
+		else
+			execv(program, argv);
 		r = -errno;
 	}
 	(void)set_inherited(setup, handover, false);
 	clear_environment();
 	return r;
+}
+
+int handover_exec_rehearsal(const struct setup *setup, const struct handover *handover)
+{
+	return exec(setup, handover, -1, true);
+}
+
+int handover_exec(const struct setup *setup, struct handover *handover)
+{
+	handover->previous_fd = self_fd;
+	return exec(setup, handover, -1, false);
+}
+
+int handover_return(const struct setup *setup, struct handover *handover)
+{
+	int previous_fd = handover->previous_fd;
+
+	/* Which has nobody to go back to, being known to work. */
+	handover->previous_fd = -1;
+	return exec(setup, handover, previous_fd, false);
 }
 
 /* ---- Receiving ---- */
@@ -175,15 +178,16 @@ static int read_numbers(const char *text, struct setup *setup, struct handover *
 	struct mountpoint *mountpoint = &setup->mountpoint;
 	struct listener *listener = &setup->listener;
 	uint64_t under_dev, under_ino, dev, ino;
-	int version, in_place, uring;
+	int in_place, uring;
 	int count = sscanf(text,
-			   "%d %d %d %d %d %d %d %d %d %u %u %u %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %d %d",
-			   &version, &out->fuse_fd, &out->tables_fd, &out->watch_fd, &setup->source_fd, &setup->state.fd,
-			   &listener->fd, &mountpoint->namespace_fd, &mountpoint->home_fd, &out->restarts,
-			   &mountpoint->mount_id, &mountpoint->connection, &under_dev, &under_ino, &dev, &ino, &in_place,
-			   &uring);
+			   VERSION_WORD " %d %d %d %d %d %d %d %d %d %d %u %u %u %" SCNu64 " %" SCNu64 " %" SCNu64
+			   " %" SCNu64 " %d %d",
+			   &out->fuse_fd, &out->tables_fd, &out->watch_fd, &out->previous_fd, &out->guard_fd,
+			   &setup->source_fd, &setup->state.fd, &listener->fd, &mountpoint->namespace_fd,
+			   &mountpoint->home_fd, &out->restarts, &mountpoint->mount_id, &mountpoint->connection, &under_dev,
+			   &under_ino, &dev, &ino, &in_place, &uring);
 
-	if (count != 18 || version != HANDOVER_VERSION)
+	if (count != 19)
 		return -EPROTO;
 	mountpoint->under_dev = under_dev;
 	mountpoint->under_ino = under_ino;
@@ -204,8 +208,10 @@ static int copy_path(char out[PATH_MAX], const char *path)
 
 static int receive(const char *numbers, struct setup *setup, struct handover *out)
 {
+	const char *failure = getenv(FAILURE);
 	int r = read_numbers(numbers, setup, out);
 
+	snprintf(out->failure, sizeof(out->failure), "%s", failure ? failure : "");
 	if (r == 0)
 		r = copy_path(setup->source, setup->options.source);
 	if (r == 0)

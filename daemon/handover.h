@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include <stdbool.h>
+#include "daemon/control.h"
 
 struct setup;
 
@@ -14,22 +14,26 @@ struct handover {
 	int fuse_fd;
 	int tables_fd;
 	int watch_fd;      /* -1: none */
+	int previous_fd;   /* the program before, O_PATH, for as long as one may have to go back to it; -1: none */
+	int guard_fd;      /* see guard.h; -1: none */
 	unsigned restarts; /* workers so far */
+	char failure[CONTROL_TEXT_SIZE]; /* why the program in between gave up, a sentence without its full stop; "": there was none */
 };
 
-/** Remember which program this is, while it is there. Once, at the start. Returns 0 or a negative errno. */
+/** Remember which program this is, while it is there. Once, at the start, before handover_receive(). Returns 0 or a negative errno. */
 int handover_init(void);
 
-/**
- * Try the program that is installed now: whether it starts at all. Waits for it a few seconds. Returns 0 or a negative errno.
- */
-int handover_try(void);
+/** In a forked process, see rehearsal.h: run the installed program as one that only looks. Returns only when that fails, with a negative errno. */
+int handover_exec_rehearsal(const struct setup *setup, const struct handover *handover);
 
 /** Put the installed program into this process. Returns only when that fails, with a negative errno; everything is as before. */
-int handover_exec(const struct setup *setup, const struct handover *handover);
+int handover_exec(const struct setup *setup, struct handover *handover);
+
+/** Put the program before, handover->previous_fd, back. Returns only when that fails, with a negative errno. */
+int handover_return(const struct setup *setup, struct handover *handover);
 
 /**
- * What the program before left: completes @setup, which has its options. Takes it out of the environment. Returns 1, 0 when there is nothing, or
- * a negative errno.
+ * What the program before left: completes @setup, which has its options. Takes it out of the environment. Returns 1, 0 when there is nothing,
+ * -EPROTO (the program before is of another version), or another negative errno.
  */
 int handover_receive(struct setup *setup, struct handover *out);

@@ -25,6 +25,7 @@
 #include "daemon/inherit.h"
 #include "daemon/launch.h"
 #include "daemon/options.h"
+#include "daemon/rehearsal.h"
 #include "daemon/setup.h"
 #include "daemon/supervisor.h"
 
@@ -81,25 +82,38 @@ static enum exit_status run_new(struct setup *setup)
 	return status;
 }
 
-static enum exit_status run(struct setup *setup)
+static enum exit_status refuse_handover(int error)
+{
+	log_error("cannot take over from the program before: %s",
+		  error == -EPROTO ? "it is of another version of hrfs" : strerror(-error));
+	return STATUS_SYSTEM;
+}
+
+/* What is handed over belongs to a live mount: on failure nothing of it is closed, because closing removes the socket. */
+static enum exit_status run_next(struct setup *setup, const struct handover *handover)
 {
 	struct launch launch = { .caller_fd = -1 };
+	enum exit_status status = setup_complete(setup);
+
+	if (status != STATUS_OK)
+		return status;
+	status = supervisor_run(setup, &launch, handover);
+	setup_close(setup);
+	return status;
+}
+
+static enum exit_status run(struct setup *setup)
+{
 	struct handover handover;
-	enum exit_status status;
 	int r = handover_init();
 
 	if (r == 0)
 		r = handover_receive(setup, &handover);
-	if (r == 0)
-		return run_new(setup);
-	if (r < 0) {
-		log_error("cannot take over from the program before: %s", strerror(-r));
-		setup_close(setup);
-		return STATUS_SYSTEM;
-	}
-	status = supervisor_run(setup, &launch, &handover);
-	setup_close(setup);
-	return status;
+	if (r < 0 || (r == 0 && setup->options.is_rehearsal))
+		return refuse_handover(r < 0 ? r : -EINVAL);
+	if (setup->options.is_rehearsal)
+		return rehearsal_run(setup, &handover);
+	return r == 0 ? run_new(setup) : run_next(setup, &handover);
 }
 
 int main(int argc, char **argv)

@@ -22,6 +22,7 @@ enum {
 	JOURNAL_SIZE_MIN = 1 << 20,   /* bytes; as eventlog.h has it */
 	JOURNAL_SIZE_MAX = 1 << 30,
 	MAX_READ_MIN = 4096,          /* a page: the kernel reads nothing smaller */
+	LETTER_REHEARSE = 256,        /* a long option has no letter */
 };
 
 const char options_help[] =
@@ -477,6 +478,9 @@ static int apply_letter(struct options *options, int letter, char **argv)
 		return OPTIONS_VERSION;
 	case 'h':
 		return OPTIONS_HELP;
+	case LETTER_REHEARSE:
+		options->is_rehearsal = true;
+		return 0;
 	default:
 		return refuse_letter(options, argv);
 	}
@@ -506,6 +510,7 @@ int options_parse(int argc, char **argv, struct options *options)
 	static const struct option long_options[] = {
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },
+		{ "rehearse", no_argument, NULL, LETTER_REHEARSE },
 		{ 0 },
 	};
 	int letter, r = 0;

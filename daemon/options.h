@@ -34,6 +34,7 @@ struct options {
 	bool is_verbose;    /* -v */
 	bool debug;         /* -d */
 	bool single_thread; /* -s */
+	bool is_rehearsal;  /* --rehearse, which is not for people: see rehearsal.h */
 
 	bool allow_other;
 	bool allow_root;

@@ -111,6 +111,9 @@ void report_write(const struct report *report, struct bytes *json)
 	write_bool(json, "handles", stat.has_handles);
 	write_bool(json, "in_place", setup->is_in_place);
 	write_text(json, "options", setup->options.text);
+	write_text(json, "version", HRFS_VERSION);
+	write_bool(json, "on_trial", atomic_load(&report->is_on_trial));
+	write_text(json, "restart_error", report->upgrade_failure[0] ? report->upgrade_failure : NULL);
 	write_number(json, "supervisor_pid", report->supervisor_pid);
 	write_number(json, "worker_pid", getpid());
 	write_text(json, "durability", options_durability_name(setup->options.durability));

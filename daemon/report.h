@@ -1,6 +1,7 @@
 /* Report: what the daemon adds to the status that the server answers. */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -13,6 +14,8 @@ struct report {
 	struct fs *fs;             /* borrowed */
 	pid_t supervisor_pid;
 	unsigned restarts;         /* workers before this one */
+	const char *upgrade_failure; /* borrowed: why the last restart came to nothing; "": it did not */
+	atomic_bool is_on_trial;   /* of a restart: the program before can still come back, or has not gone yet */
 };
 
 /** Append the members, each with a comma before it. Any thread. */

@@ -237,6 +237,11 @@ enum exit_status setup_open(struct setup *setup)
 	return status == STATUS_OK ? open_state(setup) : status;
 }
 
+enum exit_status setup_complete(struct setup *setup)
+{
+	return find_subscribers(setup);
+}
+
 void setup_close(struct setup *setup)
 {
 	listener_close(&setup->listener);

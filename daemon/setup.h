@@ -40,5 +40,8 @@ struct setup {
 /** Check and open what setup->options says. Returns STATUS_OK, or another after having said why; setup_close() in either case. */
 enum exit_status setup_open(struct setup *setup);
 
+/** The part of it that a program before does not leave: what options mean. Returns STATUS_OK, or another after having said why. */
+enum exit_status setup_complete(struct setup *setup);
+
 /** Close everything, remove the socket, free the options. */
 void setup_close(struct setup *setup);

@@ -7,9 +7,10 @@
  *                        |  time          the worker dies           |
  *                        +------- PAUSING <-------------------------+
  *                        |                                          |
- *                        +------- RESTARTING <-- SIGHUP ------------+
- *                         exit: exec of the new program;            |
- *                         here again if that fails                  |
+ *                        |                    SIGHUP, RESTART       |
+ *                        +------- RESTARTING <-- REHEARSING <-------+
+ *                         exit: exec of the        it refuses ----->+
+ *                         new program                               |
  *                                                                   |
  *      (end) <-- exit --- STOPPING <---- SIGTERM, SIGINT -----------+
  *      (end) <-- exit 0, whenever somebody unmounts
@@ -17,16 +18,21 @@
  * What becomes of the mount when a worker dies depends on the transport. Classic: the next one takes over the connection, and programs
  * only wait. io_uring: what was in the rings is lost, so the connection is aborted, and the tree mounted afresh once a worker is
  * there for it.
+ *
+ * A program that has been put in place of another is on trial until its worker has served for a while. When that one fails before, the program
+ * of before is put back into the process (handover.h), or, where the new one crashed or hung, its copy goes on (guard.h).
  */
 #include "daemon/supervisor.h"
 
 #include "base/log.h"
 #include "base/scope.h"
 #include "daemon/control.h"
+#include "daemon/guard.h"
 #include "daemon/handover.h"
 #include "daemon/inherit.h"
 #include "daemon/launch.h"
 #include "daemon/notify.h"
+#include "daemon/rehearsal.h"
 #include "daemon/setup.h"
 #include "daemon/worker.h"
 #include "fusefs/fs.h"
@@ -35,6 +41,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -50,9 +57,12 @@ enum {
 	FAILURES_MAX = 10,        /* in a row, then the mount is ended */
 	UNMOUNT_MS = 5000,        /* for programs to let go of the mount */
 	STOP_MS = 15000,          /* for a worker to end that was told to */
+	REHEARSAL_MS = 5000,      /* for the installed program to look around */
+	TRIAL_START_MS = 15000,   /* for its first worker to be live */
+	TRIAL_MS = 2000,          /* for that to serve, until the program before is let go */
 };
 
-enum phase { STARTING, SERVING, PAUSING, RESTARTING, STOPPING, ENDED };
+enum phase { STARTING, SERVING, PAUSING, REHEARSING, RESTARTING, STOPPING, ENDED };
 
 struct supervisor {
 	struct setup *setup;
@@ -74,6 +84,12 @@ struct supervisor {
 	uint64_t started_ns;     /* CLOCK_MONOTONIC */
 	unsigned restarts;
 	unsigned failures;       /* in a row */
+
+	struct rehearsal rehearsal;
+	bool is_rehearsal_late;
+	int previous_fd;         /* owned; on trial: the program before; -1: not on trial */
+	int guard_fd;            /* owned; see guard.h; -1: none */
+	char failure[CONTROL_TEXT_SIZE]; /* why the last restart came to nothing; "": it did not */
 
 	pid_t unmounter_pid;     /* 0: none */
 	uint64_t deadline_ns;    /* of the phase; UINT64_MAX: none */
@@ -189,6 +205,8 @@ static void run_worker(const struct supervisor *supervisor, int control_fd, pid_
 		.tables_fd = supervisor->tables_fd,
 		.supervisor_pid = supervisor_pid,
 		.is_takeover = supervisor->takes_over,
+		.is_on_trial = supervisor->previous_fd >= 0,
+		.upgrade_failure = supervisor->failure,
 		.restarts = supervisor->restarts,
 	};
 
@@ -217,20 +235,28 @@ static int fork_worker(struct supervisor *supervisor)
 	return 0;
 }
 
+static bool is_on_trial(const struct supervisor *supervisor)
+{
+	return supervisor->previous_fd >= 0;
+}
+
 static void fail(struct supervisor *supervisor);
+static void go_back(struct supervisor *supervisor, const char *why);
 
 static void start_worker(struct supervisor *supervisor)
 {
 	int r;
 
-	enter(supervisor, STARTING, 0);
+	enter(supervisor, STARTING, is_on_trial(supervisor) ? TRIAL_START_MS : 0);
 	supervisor->is_live = false;
 	supervisor->started_ns = now_ns();
 	r = fork_worker(supervisor);
 	if (r == 0)
 		return;
 	log_error("cannot start a worker: %s", strerror(-r));
-	if (supervisor->has_served)
+	if (is_on_trial(supervisor))
+		go_back(supervisor, "no worker can be started");
+	else if (supervisor->has_served)
 		fail(supervisor);
 	else
 		end(supervisor, STATUS_SYSTEM);
@@ -304,19 +330,79 @@ static void tell_to_stop(struct supervisor *supervisor, enum stop_reason reason)
 		(void)control_send(supervisor->control_fd, &message);
 }
 
+static struct handover what_is_left(const struct supervisor *supervisor)
+{
+	struct handover handover = {
+		.fuse_fd = supervisor->fuse_fd,
+		.tables_fd = supervisor->tables_fd,
+		.watch_fd = supervisor->watch_fd,
+		.previous_fd = -1,
+		.guard_fd = supervisor->guard_fd,
+		.restarts = supervisor->restarts + 1,
+	};
+
+	memcpy(handover.failure, supervisor->failure, sizeof(supervisor->failure));
+	return handover;
+}
+
+static void refuse_restart(struct supervisor *supervisor, const char *why)
+{
+	struct control_message message = { .kind = CONTROL_REFUSED, .fd = -1 };
+
+	log_warning("no restart: %s", why);
+	snprintf(message.text, sizeof(message.text), "%s", why);
+	/* It may have died, or nobody may have asked but a signal. */
+	if (supervisor->control_fd >= 0)
+		(void)control_send(supervisor->control_fd, &message);
+}
+
 static void begin_restart(struct supervisor *supervisor)
 {
+	const struct handover handover = what_is_left(supervisor);
 	int r;
 
+	/* Whoever asked is answered by what comes of that. */
 	if (supervisor->phase != SERVING)
 		return;
 	if (supervisor->setup->use_uring) {
-		log_warning("no restart: over io_uring programs would lose their open files");
+		refuse_restart(supervisor, "over io_uring programs would lose their open files");
 		return;
 	}
-	r = handover_try();
+	if (is_on_trial(supervisor) || supervisor->rehearsal.pid > 0) {
+		refuse_restart(supervisor, "the last one is not over yet; try again in a few seconds");
+		return;
+	}
+	r = rehearsal_start(&supervisor->rehearsal, supervisor->setup, &handover);
 	if (r < 0) {
-		log_warning("no restart: the installed program does not start: %s", strerror(-r));
+		refuse_restart(supervisor, strerror(-r));
+		return;
+	}
+	supervisor->is_rehearsal_late = false;
+	supervisor->failure[0] = '\0';
+	enter(supervisor, REHEARSING, REHEARSAL_MS);
+}
+
+/* Something else has come up. */
+static void drop_rehearsal(struct supervisor *supervisor)
+{
+	if (supervisor->phase != REHEARSING)
+		return;
+	kill(supervisor->rehearsal.pid, SIGKILL);
+	enter(supervisor, SERVING, 0);
+}
+
+static void on_rehearsed(struct supervisor *supervisor, int wait_status)
+{
+	char why[CONTROL_TEXT_SIZE - 64], text[CONTROL_TEXT_SIZE];
+
+	rehearsal_end(&supervisor->rehearsal, wait_status, why, sizeof(why));
+	if (supervisor->phase != REHEARSING)
+		return;
+	if (why[0]) {
+		snprintf(text, sizeof(text), "the installed program refuses to start: %s",
+			 supervisor->is_rehearsal_late ? "it did not answer in time" : why);
+		enter(supervisor, SERVING, 0);
+		refuse_restart(supervisor, text);
 		return;
 	}
 	notify_reloading();
@@ -324,20 +410,73 @@ static void begin_restart(struct supervisor *supervisor)
 	enter(supervisor, RESTARTING, STOP_MS);
 }
 
+/* This program goes on. */
+static void resume(struct supervisor *supervisor, const char *why)
+{
+	log_warning("the installed program does not serve: %s; the one before goes on", why);
+	snprintf(supervisor->failure, sizeof(supervisor->failure), "%s", why);
+	supervisor->restarts++;
+	start_worker(supervisor);
+}
+
 /* The worker has ended, in good order or not: what it left is what any dead worker leaves. */
 static void restart(struct supervisor *supervisor)
 {
-	const struct handover handover = {
-		.fuse_fd = supervisor->fuse_fd,
-		.tables_fd = supervisor->tables_fd,
-		.watch_fd = supervisor->watch_fd,
-		.restarts = supervisor->restarts + 1,
-	};
-	int r = handover_exec(supervisor->setup, &handover);
+	struct handover handover;
+	int r = guard_start(&supervisor->guard_fd);
 
-	log_warning("the installed program could not be put in place of this one: %s", strerror(-r));
-	supervisor->restarts++;
-	start_worker(supervisor);
+	if (r > 0) {
+		resume(supervisor, "it crashed, or hung");
+		return;
+	}
+	handover = what_is_left(supervisor);
+	if (r == 0)
+		r = handover_exec(supervisor->setup, &handover);
+	guard_dismiss(take_fd(supervisor->guard_fd));
+	resume(supervisor, strerror(-r));
+}
+
+/* On trial, and found wanting. */
+static void go_back(struct supervisor *supervisor, const char *why)
+{
+	struct handover handover;
+	int r;
+
+	snprintf(supervisor->failure, sizeof(supervisor->failure), "%s", why);
+	handover = what_is_left(supervisor);
+	handover.previous_fd = supervisor->previous_fd;
+	r = handover_return(supervisor->setup, &handover);
+
+	/* Then this one has to do. */
+	log_error("the program before cannot be put back: %s", strerror(-r));
+	closep(&supervisor->previous_fd);
+	supervisor->previous_fd = -1;
+	fail(supervisor);
+}
+
+static void go_back_after_death(struct supervisor *supervisor, int wait_status)
+{
+	char why[CONTROL_TEXT_SIZE];
+
+	if (WIFSIGNALED(wait_status))
+		snprintf(why, sizeof(why), "its worker was ended by signal %d (%s)", WTERMSIG(wait_status),
+			 strsignal(WTERMSIG(wait_status)));
+	else
+		snprintf(why, sizeof(why), "its worker ended with status %d", WEXITSTATUS(wait_status));
+	go_back(supervisor, why);
+}
+
+/* The program that runs is the one that stays. */
+static void end_trial(struct supervisor *supervisor)
+{
+	const struct control_message message = { .kind = CONTROL_KEPT, .fd = -1 };
+
+	guard_dismiss(take_fd(supervisor->guard_fd));
+	closep(&supervisor->previous_fd);
+	supervisor->previous_fd = -1;
+	if (supervisor->control_fd >= 0)
+		(void)control_send(supervisor->control_fd, &message);
+	notify_send("READY=1");
 }
 
 /* ---- Stopping ---- */
@@ -356,6 +495,7 @@ static void begin_stop(struct supervisor *supervisor)
 		stop_worker(supervisor);
 		return;
 	}
+	drop_rehearsal(supervisor);
 	notify_send("STOPPING=1");
 	enter(supervisor, STOPPING, UNMOUNT_MS);
 	if (!supervisor->has_served)
@@ -394,8 +534,10 @@ static void on_live(struct supervisor *supervisor)
 {
 	if (supervisor->phase != STARTING)
 		return;
-	enter(supervisor, SERVING, 0);
+	enter(supervisor, SERVING, is_on_trial(supervisor) ? TRIAL_MS : 0);
 	supervisor->is_live = true;
+	if (!is_on_trial(supervisor) && supervisor->guard_fd >= 0)
+		end_trial(supervisor);
 	if (!supervisor->has_served) {
 		supervisor->has_served = true;
 		launch_detach(supervisor->launch, supervisor->setup->state.fd);
@@ -452,6 +594,7 @@ static void on_worker_exit(struct supervisor *supervisor, int wait_status)
 
 	supervisor->worker_pid = 0;
 	close_control(supervisor);
+	drop_rehearsal(supervisor);
 	if (supervisor->phase == RESTARTING)
 		restart(supervisor);
 	else if (supervisor->phase == STOPPING)
@@ -460,6 +603,8 @@ static void on_worker_exit(struct supervisor *supervisor, int wait_status)
 		end(supervisor, first_failure(supervisor, wait_status));
 	else if (is_well && supervisor->result == STATUS_OK)
 		end(supervisor, STATUS_OK);
+	else if (is_on_trial(supervisor) && has_failed(supervisor, wait_status))
+		go_back_after_death(supervisor, wait_status);
 	else if (supervisor->setup->use_uring && !mountpoint_is_mounted(&supervisor->setup->mountpoint))
 		end(supervisor, STATUS_SYSTEM);
 	else
@@ -472,6 +617,8 @@ static void reap(struct supervisor *supervisor)
 
 	if (supervisor->unmounter_pid > 0 && waitpid(supervisor->unmounter_pid, &status, WNOHANG) > 0)
 		supervisor->unmounter_pid = 0;
+	if (supervisor->rehearsal.pid > 0 && waitpid(supervisor->rehearsal.pid, &status, WNOHANG) > 0)
+		on_rehearsed(supervisor, status);
 	if (supervisor->worker_pid > 0 && waitpid(supervisor->worker_pid, &status, WNOHANG) > 0)
 		on_worker_exit(supervisor, status);
 }
@@ -495,6 +642,11 @@ static void on_deadline(struct supervisor *supervisor)
 	supervisor->deadline_ns = UINT64_MAX;
 	if (supervisor->phase == PAUSING) {
 		start_worker(supervisor);
+	} else if (supervisor->phase == SERVING) {
+		end_trial(supervisor);
+	} else if (supervisor->phase == REHEARSING) {
+		supervisor->is_rehearsal_late = true;
+		kill(supervisor->rehearsal.pid, SIGKILL);
 	} else if (supervisor->phase == STOPPING && !supervisor->was_told) {
 		stop_worker(supervisor);
 	} else if (supervisor->worker_pid > 0) {
@@ -553,6 +705,11 @@ static void adopt(struct supervisor *supervisor, const struct handover *handover
 	supervisor->fuse_fd = handover->fuse_fd;
 	supervisor->tables_fd = handover->tables_fd;
 	supervisor->watch_fd = handover->watch_fd;
+	supervisor->previous_fd = handover->previous_fd;
+	supervisor->guard_fd = handover->guard_fd;
+	memcpy(supervisor->failure, handover->failure, sizeof(supervisor->failure));
+	if (supervisor->failure[0])
+		log_warning("the installed program does not serve: %s; the one before goes on", supervisor->failure);
 	supervisor->restarts = handover->restarts;
 	supervisor->has_served = true;
 }
@@ -561,6 +718,8 @@ static void finish(struct supervisor *supervisor)
 {
 	abort_mount(supervisor);
 	remove_mount(supervisor);
+	guard_dismiss(supervisor->guard_fd);
+	closep(&supervisor->previous_fd);
 	closep(&supervisor->tables_fd);
 	closep(&supervisor->signal_fd);
 }
@@ -576,6 +735,8 @@ enum exit_status supervisor_run(struct setup *setup, struct launch *launch, cons
 		.tables_fd = -1,
 		.watch_fd = -1,
 		.control_fd = -1,
+		.previous_fd = -1,
+		.guard_fd = -1,
 		.deadline_ns = UINT64_MAX,
 	};
 

@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
@@ -40,6 +41,11 @@ struct worker {
 	pthread_t listener;    /* to the supervisor */
 	_Atomic int reason;    /* enum stop_reason */
 	atomic_bool has_ended; /* what closes now was closed by us */
+
+	pthread_mutex_t mutex; /* guards what follows */
+	pthread_cond_t answered;
+	enum { NOT_ASKED, ASKED, GRANTED, REFUSED } restart;
+	char refusal[CONTROL_TEXT_SIZE];
 };
 
 /* ---- The log ---- */
@@ -126,6 +132,34 @@ static int wait_for_start(struct worker *worker)
 	return message.fd;
 }
 
+/* What becomes of a restart that was asked for; nothing when none was. */
+static void settle_restart(struct worker *worker, bool is_granted, const char *refusal)
+{
+	pthread_mutex_lock(&worker->mutex);
+	if (worker->restart == ASKED) {
+		worker->restart = is_granted ? GRANTED : REFUSED;
+		snprintf(worker->refusal, sizeof(worker->refusal), "%s", refusal);
+		pthread_cond_broadcast(&worker->answered);
+	}
+	pthread_mutex_unlock(&worker->mutex);
+}
+
+static void on_message(struct worker *worker, const struct control_message *message)
+{
+	if (message->kind == CONTROL_REFUSED)
+		settle_restart(worker, false, message->text);
+	if (message->kind == CONTROL_KEPT)
+		atomic_store(&worker->report.is_on_trial, false);
+	if (message->kind != CONTROL_STOP)
+		return;
+	atomic_store(&worker->reason, message->reason);
+	/* Whoever asks how it went while this worker still answers does not get the last word. */
+	if (message->reason == STOP_FOR_OTHER)
+		atomic_store(&worker->report.is_on_trial, true);
+	settle_restart(worker, message->reason == STOP_FOR_OTHER, "the mount ends");
+	fs_stop(worker->fs);
+}
+
 /* Nobody would replace us, kill us, or unmount: end in good order, or else at once. */
 static void end_alone(struct worker *worker)
 {
@@ -141,12 +175,8 @@ static void *listen_to_supervisor(void *data)
 	struct control_message message;
 
 	pthread_setname_np(pthread_self(), "hrfs-control");
-	while (control_receive(worker->options->control_fd, &message) > 0) {
-		if (message.kind != CONTROL_STOP)
-			continue;
-		atomic_store(&worker->reason, message.reason);
-		fs_stop(worker->fs);
-	}
+	while (control_receive(worker->options->control_fd, &message) > 0)
+		on_message(worker, &message);
 	if (!atomic_load(&worker->has_ended))
 		end_alone(worker);
 	return NULL;
@@ -178,12 +208,30 @@ static void write_status(void *data, struct bytes *json)
 	report_write(&worker->report, json);
 }
 
-/* Over io_uring there is nothing that another worker could take over. */
-static int restart(void *data)
+/* On the server's thread for what may block: it waits for the supervisor's word. */
+static int restart(void *data, char *out_refusal, size_t size)
 {
 	struct worker *worker = data;
+	int r;
 
-	return worker->setup->use_uring ? -EOPNOTSUPP : say(worker, CONTROL_RESTART);
+	pthread_mutex_lock(&worker->mutex);
+	worker->restart = ASKED;
+	pthread_mutex_unlock(&worker->mutex);
+	snprintf(out_refusal, size, "the mount ends");
+	/* Whoever stops us afterwards settles it. */
+	if (atomic_load(&worker->has_ended))
+		return -ECANCELED;
+	r = say(worker, CONTROL_RESTART);
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&worker->mutex);
+	while (worker->restart == ASKED)
+		pthread_cond_wait(&worker->answered, &worker->mutex);
+	r = worker->restart == GRANTED ? 0 : -ECANCELED;
+	snprintf(out_refusal, size, "%s", worker->refusal);
+	worker->restart = NOT_ASKED;
+	pthread_mutex_unlock(&worker->mutex);
+	return r;
 }
 
 static enum exit_status refuse_session(const struct worker *worker, int error)
@@ -241,14 +289,22 @@ static int start_server(struct worker *worker)
 	};
 	int r;
 
-	worker->report = (struct report){
-		.setup = setup,
-		.fs = worker->fs,
-		.supervisor_pid = worker->options->supervisor_pid,
-		.restarts = worker->options->restarts,
-	};
+	worker->report.fs = worker->fs;
 	r = server_create(&options, &hooks, worker->log, &worker->server);
 	return r == 0 ? server_start(worker->server) : r;
+}
+
+/* The server does not end before those whom it answers have their word. */
+static void end_restarts(struct worker *worker)
+{
+	atomic_store(&worker->has_ended, true);
+	settle_restart(worker, atomic_load(&worker->reason) == STOP_FOR_OTHER, "the mount ends");
+}
+
+static void stop_at_once(struct worker *worker)
+{
+	end_restarts(worker);
+	server_stop(worker->server, "stopped", 0);
 }
 
 /* Subscribers see the last event before they are told good-bye. */
@@ -261,6 +317,8 @@ static void say_goodbye(struct worker *worker)
 	};
 	enum stop_reason reason = atomic_load(&worker->reason);
 	int r = 0;
+
+	end_restarts(worker);
 
 	if (reason != STOP_FOR_OTHER)
 		r = append(worker, EVENT_UNMOUNTED);
@@ -284,7 +342,7 @@ static int serve(struct worker *worker)
 	if (r == 0)
 		say_goodbye(worker);
 	else
-		server_stop(worker->server, "stopped", 0);
+		stop_at_once(worker);
 	stop_listening(worker);
 	return r;
 }
@@ -336,7 +394,19 @@ static void keep_own_descriptors(const struct worker_options *options)
 
 enum exit_status worker_run(const struct worker_options *options)
 {
-	struct worker worker = { .options = options, .setup = options->setup };
+	struct worker worker = {
+		.options = options,
+		.setup = options->setup,
+		.report = {
+			.setup = options->setup,
+			.supervisor_pid = options->supervisor_pid,
+			.restarts = options->restarts,
+			.upgrade_failure = options->upgrade_failure,
+			.is_on_trial = options->is_on_trial,
+		},
+		.mutex = PTHREAD_MUTEX_INITIALIZER,
+		.answered = PTHREAD_COND_INITIALIZER,
+	};
 	enum exit_status status;
 
 	set_signals();

@@ -21,6 +21,8 @@ struct worker_options {
 	int control_fd;              /* our end, see control.h */
 	int tables_fd;               /* of fs_tables_create() */
 	pid_t supervisor_pid;
+	bool is_on_trial;            /* the program before is kept until CONTROL_KEPT */
+	const char *upgrade_failure; /* why the last restart came to nothing; "": it did not */
 	bool is_takeover;            /* the kernel knows this connection: no orphans to settle, no `mounted` event */
 	unsigned restarts;           /* workers before this one */
 };

@@ -82,6 +82,11 @@ int fs_tables_create(void)
 	return tables_create();
 }
 
+int fs_tables_check(int tables_fd)
+{
+	return tables_check(tables_fd);
+}
+
 /* ---- what is agreed with the kernel ---- */
 
 static void want(struct fuse_conn_info *conn, uint64_t capability)

@@ -42,6 +42,9 @@ struct fs_options {
 /** Create the memory that outlives a worker. Returns a memfd (caller owns it) or a negative errno. */
 int fs_tables_create(void);
 
+/** Whether a session could go on with the tables in @tables_fd. Changes nothing. Returns 0, -EPROTO (of another version), or another negative errno. */
+int fs_tables_check(int tables_fd);
+
 /**
  * Make a session. @log is borrowed for its life. Returns 0, -EPERM (passthrough=on without CAP_SYS_ADMIN), or another negative
  * errno; the descriptor is taken over in every case. Then fs_run() fails with -EOPNOTSUPP where passthrough is FS_ON and the kernel has none.

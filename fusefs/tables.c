@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define TABLES_MAGIC 0x6873667462617332ULL /* changes with the layout */
@@ -80,6 +81,16 @@ int tables_create(void)
 		return r;
 	}
 	return fd;
+}
+
+int tables_check(int fd)
+{
+	struct stat st;
+	uint64_t magic;
+
+	if (fstat(fd, &st) < 0 || pread(fd, &magic, sizeof(magic), 0) < 0)
+		return -errno;
+	return magic == TABLES_MAGIC && st.st_size == total_size() ? 0 : -EPROTO;
 }
 
 static void *reserve(size_t size)

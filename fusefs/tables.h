@@ -105,6 +105,9 @@ struct tables {
 /** Make the memory. Returns a memfd or a negative errno. */
 int tables_create(void);
 
+/** Whether @fd has tables that tables_open() can use; nothing is changed. Returns 0, -EPROTO, or another negative errno. */
+int tables_check(int fd);
+
 /** Map @fd, which stays the caller's. Free lists are rebuilt from what is live. Returns 0 or a negative errno. */
 int tables_open(int fd, struct tables *tables);
 

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
+#include <sys/types.h>
 
 struct bytes;
 struct eventlog;
@@ -34,6 +35,7 @@ struct hub {
 	struct loop *loop;                /* owned, as is what it runs */
 	struct eventlog *log;             /* borrowed, for the life of the hub */
 	const struct server_hooks *hooks; /* borrowed */
+	uid_t owner;      /* who may ask for a restart, beside root */
 	const char *root; /* borrowed: the mount point, for status; NULL: not told */
 	struct feed *feed;
 	struct helper *helper;

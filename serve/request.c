@@ -25,8 +25,10 @@ struct request_job {
 	struct eventlog *log;
 	struct peer peer; /* who asked */
 	struct native_request request;
+	const struct server_hooks *hooks;
 	int result;   /* 0 or a negative errno */
 	uint64_t seq; /* the answer */
+	char refusal[256]; /* of a restart: why not */
 };
 
 void request_write_error(struct bytes *out, int error, const char *message)
@@ -79,7 +81,7 @@ static void subscribe(struct subscriber *subscriber, const struct native_request
 	subscriber_start(subscriber, seq, request->follow);
 }
 
-/* ---- Sync, manual: by the helper ---- */
+/* ---- Sync, manual, restart: by the helper ---- */
 
 static void run_sync(struct helper_job *base)
 {
@@ -142,6 +144,16 @@ static void run_manual(struct helper_job *base)
 	job->result = append_manual(job);
 }
 
+static void run_restart(struct helper_job *base)
+{
+	struct request_job *job = (struct request_job *)base;
+
+	snprintf(job->refusal, sizeof(job->refusal), "The daemon cannot restart.");
+	job->result = job->hooks->restart ?
+			      job->hooks->restart(job->hooks->userdata, job->refusal, sizeof(job->refusal)) :
+			      -EOPNOTSUPP;
+}
+
 static void free_job(struct request_job *job)
 {
 	native_request_finish(&job->request);
@@ -152,6 +164,10 @@ static void write_job_answer(struct bytes *out, const struct request_job *job)
 {
 	bool is_sync = job->request.kind == NATIVE_SYNC;
 
+	if (job->request.kind == NATIVE_RESTART) {
+		bytes_append_string(out, "{\"restart\":{}}\n");
+		return;
+	}
 	bytes_append_string(out, is_sync ? "{\"sync\":{\"seq\":" : "{\"manual\":{\"seq\":");
 	bytes_append_u64(out, job->seq);
 	bytes_append_string(out, "}}\n");
@@ -165,7 +181,8 @@ static void job_done(struct helper_job *base)
 	if (subscriber) {
 		subscriber->job = NULL;
 		if (job->result < 0) {
-			subscriber_fail(subscriber, job->result, "The log cannot be written.");
+			subscriber_fail(subscriber, job->result,
+					job->refusal[0] ? job->refusal : "The log cannot be written.");
 		} else {
 			write_job_answer(&subscriber->answers, job);
 			subscriber_answered(subscriber);
@@ -193,6 +210,7 @@ static void submit(struct subscriber *subscriber, struct native_request *request
 	job->base.done = job_done;
 	job->subscriber = subscriber;
 	job->log = subscriber->hub->log;
+	job->hooks = subscriber->hub->hooks;
 	job->peer = subscriber->peer;
 	job->request = *request;
 	*request = (struct native_request){ 0 };
@@ -202,15 +220,15 @@ static void submit(struct subscriber *subscriber, struct native_request *request
 
 /* ---- Restart ---- */
 
-static void restart(struct subscriber *subscriber)
+/* Who may read along may not therefore choose when the daemon starts another program. */
+static void restart(struct subscriber *subscriber, struct native_request *request)
 {
-	const struct server_hooks *hooks = subscriber->hub->hooks;
-	int r = hooks->restart ? hooks->restart(hooks->userdata) : -EOPNOTSUPP;
+	uid_t uid = subscriber->peer.uid;
 
-	if (r < 0)
-		subscriber_fail(subscriber, r, "The daemon cannot restart.");
+	if (uid != 0 && uid != subscriber->hub->owner)
+		subscriber_fail(subscriber, -EACCES, "Only the owner of the tree and root may restart the daemon.");
 	else
-		bytes_append_string(&subscriber->answers, "{\"restart\":{}}\n");
+		submit(subscriber, request, run_restart);
 }
 
 /* ---- All ---- */
@@ -231,7 +249,7 @@ static void answer(struct subscriber *subscriber, struct native_request *request
 		submit(subscriber, request, run_manual);
 		break;
 	case NATIVE_RESTART:
-		restart(subscriber);
+		restart(subscriber, request);
 		break;
 	}
 }

@@ -1,7 +1,7 @@
 /*
  * Request: answers what a client asks for in the native dialect.
  *
- * What may block (sync waits for the store, manual for room in the log) is a job for the helper:
+ * What may block (sync waits for the store, manual for room in the log, restart for another process) is a job for the helper:
  * the connection looks at no further request until it is answered, everything else goes on.
  */
 #pragma once

@@ -153,6 +153,7 @@ static int init(struct server *server, struct eventlog *log)
 	if (r < 0)
 		return r;
 	server->hub.root = server->options.root;
+	server->hub.owner = server->options.owner;
 	loop_timer_init(&server->grace, server->hub.loop, on_grace_over, server);
 	r = loop_watch(server->hub.loop, server->stop_fd, on_stop, server);
 	if (r < 0)

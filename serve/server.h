@@ -15,12 +15,15 @@ struct bytes;
 struct eventlog;
 struct server;
 
-/** What the rest of the daemon does for the server. All are called on the server's thread. */
+/** What the rest of the daemon does for the server, called on its thread unless it says otherwise. */
 struct server_hooks {
 	/** Append `"key":value` members (comma before each) to a status object. */
 	void (*write_status)(void *userdata, struct bytes *json);
-	/** Ask the supervisor for a restart. Returns 0 or a negative errno. */
-	int (*restart)(void *userdata);
+	/**
+	 * Have the daemon restart; may block, and is called on a thread for that. Returns 0 when that has begun, or a negative errno
+	 * and a sentence, without its full stop, in @out_refusal of @size bytes.
+	 */
+	int (*restart)(void *userdata, char *out_refusal, size_t size);
 	void *userdata;
 };
 

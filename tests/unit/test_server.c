@@ -54,7 +54,7 @@ static void write_status(void *userdata, struct bytes *json)
 	bytes_append_string(json, ",\"transport\":\"none\"");
 }
 
-static int restart(void *userdata)
+static int restart(void *userdata, char *out_refusal, size_t size)
 {
 	struct house *house = userdata;
 
