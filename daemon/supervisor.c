@@ -32,6 +32,7 @@
 #include "daemon/inherit.h"
 #include "daemon/launch.h"
 #include "daemon/notify.h"
+#include "daemon/privileges.h"
 #include "daemon/rehearsal.h"
 #include "daemon/setup.h"
 #include "daemon/worker.h"
@@ -739,9 +740,16 @@ enum exit_status supervisor_run(struct setup *setup, struct launch *launch, cons
 		.guard_fd = -1,
 		.deadline_ns = UINT64_MAX,
 	};
+	int r;
 
 	if (supervisor.signal_fd < 0) {
 		log_error("cannot wait for signals: %s", strerror(-supervisor.signal_fd));
+		return STATUS_SYSTEM;
+	}
+	r = privileges_drop_in_supervisor(setup->mountpoint.namespace_fd >= 0);
+	if (r < 0) {
+		log_error("cannot drop privileges: %s", strerror(-r));
+		closep(&supervisor.signal_fd);
 		return STATUS_SYSTEM;
 	}
 	if (handover)

@@ -5,6 +5,7 @@
 #include "daemon/control.h"
 #include "daemon/inherit.h"
 #include "daemon/launch.h"
+#include "daemon/privileges.h"
 #include "daemon/report.h"
 #include "daemon/setup.h"
 #include "eventlog/eventlog.h"
@@ -73,10 +74,11 @@ static enum exit_status refuse_log(const struct worker *worker, int error)
 /* The lock of a dead worker goes with its last descriptor, which can be a little after it was seen to be dead. */
 static int open_log(struct worker *worker)
 {
+	char folder[32];
 	const struct timespec pause = { .tv_nsec = LOCK_PAUSE_MS * 1000000 };
 	const struct eventlog_options options = {
 		.state_fd = worker->setup->state.fd,
-		.state_path = worker->setup->state.path,
+		.state_path = folder,
 		.journal_size = worker->setup->options.journal_size,
 		.durability = worker->setup->options.durability,
 	};
@@ -84,6 +86,8 @@ static int open_log(struct worker *worker)
 	struct eventlog_found found;
 	int r;
 
+	/* Not by its path: somebody may have put another folder there. */
+	snprintf(folder, sizeof(folder), "/proc/self/fd/%d", worker->setup->state.fd);
 	while ((r = eventlog_open(&options, &worker->log, &found)) == -EBUSY && --tries)
 		nanosleep(&pause, NULL);
 	if (r == 0 && found.was_unclean)
@@ -408,7 +412,12 @@ enum exit_status worker_run(const struct worker_options *options)
 		.answered = PTHREAD_COND_INITIALIZER,
 	};
 	enum exit_status status;
+	int r = privileges_drop_in_worker();
 
+	if (r < 0) {
+		log_error("cannot drop privileges: %s", strerror(-r));
+		return STATUS_SYSTEM;
+	}
 	set_signals();
 	keep_own_descriptors(options);
 	status = run(&worker);

@@ -32,7 +32,9 @@ static void prepare_thread(struct op *op)
 	if (unshare(CLONE_FS) < 0)
 		log_warning("a thread cannot have its own umask (%s)", strerror(errno));
 	umask(0);
-	if (op->fs->is_root && prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP) < 0)
+	/* Inherited from a main thread that could set it before it dropped the right to. */
+	if (op->fs->is_root && !(prctl(PR_GET_SECUREBITS) & SECBIT_NO_SETUID_FIXUP) &&
+	    prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP) < 0)
 		log_warning("cannot keep capabilities for callers (%s)", strerror(errno));
 }
 
