@@ -5,8 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -70,45 +68,17 @@ int fd_set_cloexec(int fd, bool on)
 	return 0;
 }
 
-static bool is_directory(const char *path)
+int fd_open_own(int dir_fd, const char *name, int flags)
 {
+	/* A pipe would wait for somebody at its other end. */
+	scoped(closep) int fd = openat(dir_fd, name, flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
 	struct stat st;
 
-	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
-/*
- * On a read-only or forbidden parent mkdir(2) may say EROFS or EACCES for a directory that
- * exists.
- */
-static int make_one(const char *path, mode_t mode)
-{
-	int r;
-
-	if (mkdir(path, mode) == 0)
-		return 0;
-	r = -errno;
-	if (is_directory(path))
-		return 0;
-	return r == -EEXIST ? -ENOTDIR : r;
-}
-
-int fd_mkdir_all(const char *path, mode_t mode)
-{
-	scoped(freep) char *copy = strdup(path);
-	int r;
-
-	if (!copy)
-		return -ENOMEM;
-	if (!copy[0])
-		return -ENOENT;
-
-	for (char *slash = strchr(copy + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-		*slash = '\0';
-		r = make_one(copy, mode);
-		*slash = '/';
-		if (r < 0)
-			return r;
-	}
-	return make_one(copy, mode);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -EINVAL;
+	if (st.st_nlink > 1)
+		return -EMLINK;
+	return take_fd(fd);
 }

@@ -21,5 +21,8 @@ int fd_set_nonblocking(int fd, bool on);
 /** Add or remove FD_CLOEXEC. Returns 0 or a negative errno. */
 int fd_set_cloexec(int fd, bool on);
 
-/** Create @path and missing parents with @mode. Existing directories are fine. Returns 0 or a negative errno. */
-int fd_mkdir_all(const char *path, mode_t mode);
+/**
+ * Open the regular file @name in @dir_fd with @flags, with mode 0600 when it is made. Neither a link nor a file that has another name as
+ * well: what is written is nobody else's. Returns a descriptor, -ELOOP, -EINVAL (no regular file), -EMLINK, or another negative errno.
+ */
+int fd_open_own(int dir_fd, const char *name, int flags);

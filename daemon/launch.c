@@ -57,7 +57,7 @@ enum exit_status launch_begin(struct launch *launch, bool is_foreground)
 
 static int open_messages(int state_fd)
 {
-	int fd = openat(state_fd, "messages", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int fd = fd_open_own(state_fd, "messages", O_WRONLY | O_CREAT | O_APPEND);
 	struct stat st;
 
 	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size > MESSAGES_MAX && ftruncate(fd, 0) < 0)

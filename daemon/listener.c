@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/scope.h"
 #include "base/statedir.h"
+#include "base/walk.h"
 #include "daemon/ancestry.h"
 
 #include <errno.h>
@@ -55,22 +56,25 @@ static int choose(const struct listener_options *options, char out[PATH_MAX])
 	return snprintf(out, PATH_MAX, "%s/%s", cwd, options->path) < PATH_MAX ? 0 : -ENAMETOOLONG;
 }
 
-/* Open the directory of @path, which is made; *@out_name is the rest. */
-static int open_parent(const char *path, const char **out_name)
+/* Go to the directory of @path; *@out_name is the rest. */
+static int find_parent(const char *path, struct walk *walk, const char **out_name)
 {
 	const char *slash = strrchr(path, '/');
 	char parent[PATH_MAX];
-	int r, fd;
 
 	if (!slash[1])
 		return -EISDIR;
 	snprintf(parent, sizeof(parent), "%.*s", slash == path ? 1 : (int)(slash - path), path);
-	r = fd_mkdir_all(parent, geteuid() == 0 ? 0755 : 0700);
-	if (r < 0)
-		return r;
-	fd = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	*out_name = slash + 1;
-	return fd < 0 ? -errno : fd;
+	return walk_open(parent, walk);
+}
+
+static int make_parent(struct walk *walk)
+{
+	mode_t mode = geteuid() == 0 ? 0755 : 0700;
+	int r = walk_make(walk, mode, mode);
+
+	return r < 0 ? r : 0;
 }
 
 /* ---- Binding ---- */
@@ -103,16 +107,34 @@ static int remove_stale(int dir_fd, const char *name, const struct sockaddr_un *
 	return unlinkat(dir_fd, name, 0) < 0 ? -errno : 0;
 }
 
-/* To connect one needs the right to write. The server asks again who it is. */
-static int set_access(int dir_fd, const char *name, const struct listener_options *options)
+/*
+ * Take note of the file that bind(2) has made, and give it to whom it is for. In a folder of somebody else's the name may lead elsewhere by now, so it
+ * is looked at once, through a descriptor: only a socket of our own, without a second name, is ours to give away.
+ */
+static int give_to_owner(struct listener *listener, int dir_fd, const char *name, const struct listener_options *options)
 {
-	bool has_group = options->group != (gid_t)-1;
+	scoped(closep) int fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
 
-	if (has_group || geteuid() == 0)
-		if (fchownat(dir_fd, name, geteuid() == 0 ? options->owner : (uid_t)-1, options->group,
-			     AT_SYMLINK_NOFOLLOW) < 0)
-			return -errno;
-	return fchmodat(dir_fd, name, has_group ? 0660 : 0600, 0) < 0 ? -errno : 0;
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISSOCK(st.st_mode) || st.st_uid != geteuid() || st.st_nlink != 1)
+		return -EEXIST;
+	listener->dev = st.st_dev;
+	listener->ino = st.st_ino;
+	if (options->group == (gid_t)-1 && geteuid() != 0)
+		return 0;
+	return fchownat(fd, "", geteuid() == 0 ? options->owner : (uid_t)-1, options->group, AT_EMPTY_PATH) < 0 ? -errno : 0;
+}
+
+/* To connect one needs the right to write, which the file is made with. The server asks again who it is. */
+static int bind_with_mode(int fd, const struct sockaddr_un *address, mode_t mode)
+{
+	mode_t before = umask(~mode & 0777);
+	int r = bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
+
+	umask(before);
+	return r;
 }
 
 /* A socket is no longer one when it is looked at through the mount. */
@@ -129,8 +151,6 @@ static int check_outside(int dir_fd, const struct listener_options *options)
 static int bind_here(struct listener *listener, int dir_fd, const char *name, const struct listener_options *options)
 {
 	struct sockaddr_un address;
-	mode_t before;
-	struct stat st;
 	int r = check_outside(dir_fd, options);
 
 	if (r == 0)
@@ -142,16 +162,9 @@ static int bind_here(struct listener *listener, int dir_fd, const char *name, co
 	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (listener->fd < 0)
 		return -errno;
-	before = umask(0177);
-	r = bind(listener->fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
-	umask(before);
-	if (r < 0)
-		return r;
-	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return -errno;
-	listener->dev = st.st_dev;
-	listener->ino = st.st_ino;
-	r = set_access(dir_fd, name, options);
+	r = bind_with_mode(listener->fd, &address, options->group == (gid_t)-1 ? 0600 : 0660);
+	if (r == 0)
+		r = give_to_owner(listener, dir_fd, name, options);
 	if (r < 0)
 		return r;
 	return listen(listener->fd, BACKLOG) < 0 ? -errno : 0;
@@ -163,7 +176,9 @@ static enum exit_status refuse(const struct listener *listener, int error)
 		log_error("another program listens at the socket %s", listener->path);
 		return STATUS_BUSY;
 	}
-	if (error == -EXDEV)
+	if (error == -ELOOP)
+		log_error("cannot make the socket %s: another user's symbolic link is on the way", listener->path);
+	else if (error == -EXDEV)
 		log_error("the socket %s would be inside the tree", listener->path);
 	else
 		log_error("cannot make the socket %s: %s", listener->path, strerror(-error));
@@ -172,7 +187,7 @@ static enum exit_status refuse(const struct listener *listener, int error)
 
 enum exit_status listener_open(struct listener *listener, const struct listener_options *options)
 {
-	scoped(closep) int dir_fd = -1;
+	scoped(walk_finish) struct walk walk = { .fd = -1 };
 	const char *name = NULL;
 	int r;
 
@@ -182,8 +197,11 @@ enum exit_status listener_open(struct listener *listener, const struct listener_
 		log_error("no place for the socket: %s; see -o socket=PATH", strerror(-r));
 		return STATUS_STATE;
 	}
-	dir_fd = open_parent(listener->path, &name);
-	r = dir_fd < 0 ? dir_fd : bind_here(listener, dir_fd, name, options);
+	r = find_parent(listener->path, &walk, &name);
+	if (r == 0)
+		r = make_parent(&walk);
+	if (r == 0)
+		r = bind_here(listener, walk.fd, name, options);
 	if (r == 0)
 		return STATUS_OK;
 	listener_close(listener);
@@ -192,12 +210,15 @@ enum exit_status listener_open(struct listener *listener, const struct listener_
 
 void listener_close(struct listener *listener)
 {
+	scoped(walk_finish) struct walk walk = { .fd = -1 };
+	const char *name;
 	struct stat st;
 
 	closep(&listener->fd);
 	listener->fd = -1;
-	if (listener->ino && lstat(listener->path, &st) == 0 && st.st_dev == listener->dev &&
+	if (listener->ino && find_parent(listener->path, &walk, &name) == 0 && !walk.rest[0] &&
+	    fstatat(walk.fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == listener->dev &&
 	    st.st_ino == listener->ino)
-		unlink(listener->path);
+		unlinkat(walk.fd, name, 0);
 	listener->ino = 0;
 }

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/scope.h"
 #include "base/statedir.h"
+#include "base/walk.h"
 #include "daemon/ancestry.h"
 
 #include <dirent.h>
@@ -17,67 +18,17 @@
 
 #define LOCK_NAME "lock" /* eventlog.h */
 
+/* What the daemon writes in its folder. */
+static const char *const file_names[] = {
+	LOCK_NAME, "journal", "events.db", "events.db-wal", "events.db-shm", "messages",
+};
+
 static bool is_root(void)
 {
 	return geteuid() == 0;
 }
 
 /* ---- Where it will be ---- */
-
-static bool has_dot_dot(const char *path)
-{
-	for (const char *at = path; at; at = strchr(at, '/')) {
-		at += strspn(at, "/");
-		if (strncmp(at, "..", 2) == 0 && (at[2] == '/' || at[2] == '\0'))
-			return true;
-	}
-	return false;
-}
-
-/* Cut the last component off, and the slashes around it. Returns false when nothing is left to cut. */
-static bool cut_name(char *path)
-{
-	size_t length = strlen(path);
-
-	while (length > 1 && path[length - 1] == '/')
-		length--;
-	while (length > 0 && path[length - 1] != '/')
-		length--;
-	while (length > 1 && path[length - 1] == '/')
-		length--;
-	if (length == 0 || length == strlen(path))
-		return false;
-	path[length] = '\0';
-	return true;
-}
-
-/*
- * The real path of @path, the last components of which need not exist. *@out_existing_fd is the deepest directory that does; the caller
- * owns it.
- */
-static int resolve(const char *path, char out[PATH_MAX], int *out_existing_fd)
-{
-	char whole[PATH_MAX], existing[PATH_MAX], real[PATH_MAX];
-	scoped(closep) int fd = -1;
-	const char *rest;
-
-	if (snprintf(whole, sizeof(whole), "%s%s", path[0] == '/' ? "" : "./", path) >= sizeof(whole))
-		return -ENAMETOOLONG;
-	strcpy(existing, whole);
-	while ((fd = open(existing, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
-		if (errno != ENOENT || !cut_name(existing))
-			return -errno;
-	rest = whole + strlen(existing);
-	rest += strspn(rest, "/");
-	if (has_dot_dot(rest))
-		return -ENOENT;
-	if (!realpath(existing, real))
-		return -errno;
-	if (snprintf(out, PATH_MAX, "%s%s%s", real, rest[0] && strcmp(real, "/") != 0 ? "/" : "", rest) >= PATH_MAX)
-		return -ENAMETOOLONG;
-	*out_existing_fd = take_fd(fd);
-	return 0;
-}
 
 static enum exit_status check_outside(const struct state *state, int existing_fd, const struct state_around *around)
 {
@@ -93,10 +44,9 @@ static enum exit_status check_outside(const struct state *state, int existing_fd
 	return STATUS_STATE;
 }
 
-static enum exit_status locate(struct state *state, const char *path, const struct state_around *around)
+static enum exit_status locate(struct state *state, const char *path, const struct state_around *around, struct walk *walk)
 {
 	char chosen[PATH_MAX];
-	scoped(closep) int existing_fd = -1;
 	int r = 0;
 
 	if (path && strlen(path) >= sizeof(chosen))
@@ -109,24 +59,18 @@ static enum exit_status locate(struct state *state, const char *path, const stru
 		log_error("no place for the state folder: %s; see -o state=DIR", strerror(-r));
 		return STATUS_STATE;
 	}
-	r = resolve(chosen, state->path, &existing_fd);
+	r = walk_open(chosen, walk);
+	if (r == 0)
+		r = walk_path(walk, state->path);
 	if (r < 0) {
-		log_error("cannot use the state folder %s: %s", chosen, strerror(-r));
+		log_error("cannot use the state folder %s: %s", chosen,
+			  r == -ELOOP ? "another user's symbolic link is on the way" : strerror(-r));
 		return STATUS_STATE;
 	}
-	return check_outside(state, existing_fd, around);
+	return check_outside(state, walk->fd, around);
 }
 
 /* ---- Making it ---- */
-
-/* The owner must be able to pass through what root makes; a user's own folders are nobody else's business. */
-static int make_parents(const char *path)
-{
-	char parent[PATH_MAX];
-
-	strcpy(parent, path);
-	return cut_name(parent) ? fd_mkdir_all(parent, is_root() ? 0755 : 0700) : 0;
-}
 
 static int is_empty(int fd)
 {
@@ -144,6 +88,32 @@ static int is_empty(int fd)
 	return empty;
 }
 
+/* A file that is there must be one of our own, or writing to it would write to another's. *@out_name is the one that is not. */
+static bool has_foreign_file(const struct state *state, const char **out_name)
+{
+	struct stat st;
+
+	for (size_t i = 0; i < sizeof(file_names) / sizeof(file_names[0]); i++) {
+		if (fstatat(state->fd, file_names[i], &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		*out_name = file_names[i];
+		if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || (st.st_uid != geteuid() && st.st_uid != state->owner))
+			return true;
+	}
+	return false;
+}
+
+/* Everybody's things may be in a folder that is not empty; root is not to give those to the owner. */
+static bool has_log(const struct state *state)
+{
+	struct stat st;
+
+	for (size_t i = 0; i < sizeof(file_names) / sizeof(file_names[0]); i++)
+		if (fstatat(state->fd, file_names[i], &st, AT_SYMLINK_NOFOLLOW) == 0)
+			return true;
+	return false;
+}
+
 /* A folder that was there before: it must be ours, and what is in it must have been private all the time. */
 static int adopt(const struct state *state)
 {
@@ -154,6 +124,8 @@ static int adopt(const struct state *state)
 		return empty < 0 ? empty : -errno;
 	if (st.st_uid != geteuid() && !(is_root() && st.st_uid == state->owner) && !(is_root() && empty))
 		return -EPERM;
+	if (!empty && !has_log(state))
+		return -ENOTEMPTY;
 	if (!(st.st_mode & 077))
 		return 0;
 	if (!empty)
@@ -161,17 +133,15 @@ static int adopt(const struct state *state)
 	return fchmod(state->fd, 0700) < 0 ? -errno : 0;
 }
 
-static int make(struct state *state)
+/* The owner must be able to pass through what root makes; a user's own folders are nobody else's business. */
+static int make(struct state *state, struct walk *walk)
 {
-	bool is_new;
-	int r = make_parents(state->path);
+	int is_new = walk_make(walk, is_root() ? 0755 : 0700, 0700);
+	int r;
 
-	if (r < 0)
-		return r;
-	is_new = mkdir(state->path, 0700) == 0;
-	if (!is_new && errno != EEXIST)
-		return -errno;
-	state->fd = open(state->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (is_new < 0)
+		return is_new;
+	state->fd = openat(walk->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (state->fd < 0)
 		return -errno;
 	r = is_new ? 0 : adopt(state);
@@ -187,10 +157,10 @@ static int make(struct state *state)
 /* The worker takes the lock for good. Here it is only tried, so that a live mount is not covered by one that cannot work. */
 static int try_lock(const struct state *state)
 {
-	scoped(closep) int fd = openat(state->fd, LOCK_NAME, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	scoped(closep) int fd = fd_open_own(state->fd, LOCK_NAME, O_RDWR);
 
 	if (fd < 0)
-		return errno == ENOENT ? 0 : -errno;
+		return fd == -ENOENT ? 0 : fd;
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
 		return errno == EWOULDBLOCK ? -EBUSY : -errno;
 	return 0;
@@ -198,12 +168,19 @@ static int try_lock(const struct state *state)
 
 static enum exit_status refuse(const struct state *state, int error)
 {
+	const char *name;
+
 	if (error == -EBUSY) {
 		log_error("another mount uses the state folder %s", state->path);
 		return STATUS_BUSY;
 	}
 	if (error == -EPERM)
 		log_error("the state folder %s belongs to another user", state->path);
+	else if (error == -EMLINK && has_foreign_file(state, &name))
+		log_error("%s in the state folder %s is a link, no regular file, or another user's; move it away", name,
+			  state->path);
+	else if (error == -ENOTEMPTY)
+		log_error("the state folder %s is not empty, and holds no log", state->path);
 	else if (error == -EEXIST)
 		log_error("the state folder %s is open to other users; chmod 700 makes it private", state->path);
 	else
@@ -213,22 +190,27 @@ static enum exit_status refuse(const struct state *state, int error)
 
 enum exit_status state_open(struct state *state, const char *path, const struct state_around *around)
 {
+	scoped(walk_finish) struct walk walk = { .fd = -1 };
 	enum exit_status status;
+	const char *name;
 	int r;
 
 	state->fd = -1;
 	state->owner = around->source_stat->st_uid;
 	state->group = around->source_stat->st_gid;
-	status = locate(state, path, around);
+	status = locate(state, path, around, &walk);
 	if (status != STATUS_OK)
 		return status;
-	r = make(state);
+	r = make(state, &walk);
+	if (r == 0 && has_foreign_file(state, &name))
+		r = -EMLINK;
 	if (r == 0)
 		r = try_lock(state);
 	if (r == 0)
 		return STATUS_OK;
+	status = refuse(state, r);
 	state_close(state);
-	return refuse(state, r);
+	return status;
 }
 
 void state_close(struct state *state)
@@ -237,29 +219,30 @@ void state_close(struct state *state)
 	state->fd = -1;
 }
 
+/* By its descriptor, so that it is the file that was looked at. What is no file of its own stays with whom it belongs to. */
+static int give(const struct state *state, const char *name)
+{
+	scoped(closep) int fd = openat(state->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_uid != geteuid())
+		return 0;
+	return fchownat(fd, "", state->owner, state->group, AT_EMPTY_PATH) < 0 ? -errno : 0;
+}
+
 int state_give_to_owner(const struct state *state)
 {
-	const struct dirent *entry;
-	DIR *dir;
-	int fd, r = 0;
+	int r = 0;
 
 	if (!is_root())
 		return 0;
 	if (fchown(state->fd, state->owner, state->group) < 0)
 		return -errno;
-	fd = openat(state->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir) {
-		r = -errno;
-		closep(&fd);
-		return r;
-	}
-	while (r == 0 && (entry = readdir(dir))) {
-		if (entry->d_name[0] == '.')
-			continue;
-		if (fchownat(dirfd(dir), entry->d_name, state->owner, state->group, AT_SYMLINK_NOFOLLOW) < 0 && errno != ENOENT)
-			r = -errno;
-	}
-	closedir(dir);
+	for (size_t i = 0; i < sizeof(file_names) / sizeof(file_names[0]) && r == 0; i++)
+		r = give(state, file_names[i]);
 	return r;
 }

@@ -11,6 +11,7 @@
 #include "eventlog/eventlog.h"
 
 #include "base/log.h"
+#include "base/fdutil.h"
 #include "base/scope.h"
 #include "eventlog/cursor.h"
 #include "eventlog/drain.h"
@@ -108,11 +109,10 @@ static int alloc_log(const struct eventlog_options *options, struct eventlog **o
 
 static int take_lock(int state_fd, int *out_fd)
 {
-	scoped(closep) int fd =
-		openat(state_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	scoped(closep) int fd = fd_open_own(state_fd, "lock", O_RDWR | O_CREAT);
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
 		return errno == EWOULDBLOCK ? -EBUSY : -errno;
 	*out_fd = take_fd(fd);

@@ -45,6 +45,7 @@
 #include "eventlog/journal.h"
 
 #include "base/bytes.h"
+#include "base/fdutil.h"
 #include "base/scope.h"
 #include "eventlog/intent.h"
 #include "eventlog/journal_file.h"
@@ -153,13 +154,15 @@ static size_t choose_ring_size(int dir_fd, size_t wanted)
 /* Every byte is allocated now: a store into a hole of a full disk would be SIGBUS. */
 static int create_file(int dir_fd, size_t ring_size, struct journal **out)
 {
-	int fd =
-		openat(dir_fd, new_name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	scoped(journal_closep) struct journal *journal = NULL;
-	int r;
+	int fd, r;
 
-	if (fd < 0)
+	/* What an earlier attempt has left, or somebody has put there, is not written to. */
+	if (unlinkat(dir_fd, new_name, 0) < 0 && errno != ENOENT)
 		return -errno;
+	fd = fd_open_own(dir_fd, new_name, O_RDWR | O_CREAT | O_EXCL);
+	if (fd < 0)
+		return fd;
 	r = journal_alloc(fd, false, &journal);
 	if (r < 0)
 		return r;
@@ -239,14 +242,13 @@ static int check_header(int fd, size_t *out_ring_size)
 
 static int open_file(int dir_fd, bool is_readonly, struct journal **out)
 {
-	int fd = openat(dir_fd, file_name,
-			(is_readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW);
+	int fd = fd_open_own(dir_fd, file_name, is_readonly ? O_RDONLY : O_RDWR);
 	scoped(journal_closep) struct journal *journal = NULL;
 	size_t ring_size;
 	int r;
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	r = journal_alloc(fd, is_readonly, &journal);
 	if (r < 0)
 		return r;

@@ -12,6 +12,7 @@
 #include "eventlog/store.h"
 
 #include "base/bytes.h"
+#include "base/fdutil.h"
 #include "base/scope.h"
 #include "eventlog/eventlog.h"
 #include "eventlog/intern.h"
@@ -19,7 +20,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sqlite3.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -216,11 +219,38 @@ static int read_log_id(sqlite3 *db, char log_id[EVENTLOG_ID_SIZE])
 	return r < 0 ? r : -EBADMSG;
 }
 
+/*
+ * SQLite's own file system, but for one thing: a path is used as it is given. SQLite would replace every link in it by what that says at
+ * this moment, and so look the folder up anew by name, where the daemon names it by its descriptor (/proc/self/fd/N). Of the file itself it follows
+ * no link in any case.
+ */
+static sqlite3_vfs vfs;
+
+static int keep_path(sqlite3_vfs *self, const char *path, int size, char *out)
+{
+	return snprintf(out, size, "%s", path) < size ? SQLITE_OK : SQLITE_CANTOPEN;
+}
+
+static void register_vfs(void)
+{
+	const sqlite3_vfs *usual = sqlite3_vfs_find("unix");
+
+	if (!usual)
+		return;
+	vfs = *usual;
+	vfs.pNext = NULL;
+	vfs.zName = "hrfs";
+	vfs.xFullPathname = keep_path;
+	sqlite3_vfs_register(&vfs, false);
+}
+
 static int open_db(const char *path, int flags, sqlite3 **out)
 {
-	int r = errno_from_sqlite(NULL,
-				  sqlite3_open_v2(path, out, flags | SQLITE_OPEN_NOMUTEX, NULL));
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	int r;
 
+	pthread_once(&once, register_vfs);
+	r = errno_from_sqlite(NULL, sqlite3_open_v2(path, out, flags | SQLITE_OPEN_NOMUTEX, "hrfs"));
 	if (r < 0)
 		return *out ? errno_from_sqlite(*out, sqlite3_errcode(*out)) : r;
 	sqlite3_busy_timeout(*out, BUSY_MS);
@@ -278,10 +308,10 @@ void store_closep(struct store **store)
 /* SQLite would make it 0644 less the umask; the WAL takes over the mode of the database. */
 static int create_file(const char *path)
 {
-	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int fd = fd_open_own(AT_FDCWD, path, O_RDWR | O_CREAT);
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	close(fd);
 	return 0;
 }

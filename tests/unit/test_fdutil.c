@@ -112,35 +112,20 @@ static void flags_go_on_and_off_and_others_stay(void)
 	close(fds[1]);
 }
 
-static mode_t mode_of(const char *path)
+static void a_file_is_opened_only_when_it_is_of_its_own(void)
 {
-	struct stat st;
-
-	return stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? st.st_mode & 07777 : 0;
-}
-
-static void missing_parents_are_made(void)
-{
-	check(fd_mkdir_all(scratch("a/b/c"), 0700) == 0);
-	check(mode_of(scratch("a")) == 0700);
-	check(mode_of(scratch("a/b/c")) == 0700);
-	check(fd_mkdir_all(scratch("a/b/c"), 0755) == 0);
-	check(mode_of(scratch("a/b/c")) == 0700);
-	check(fd_mkdir_all(scratch("a//d/"), 0700) == 0);
-	check(mode_of(scratch("a/d")) == 0700);
-	check(fd_mkdir_all("/", 0700) == 0);
-}
-
-static void a_file_in_the_way_is_told(void)
-{
-	scoped(closep) int fd = open(scratch("file"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	scoped(closep) int dir_fd = open(scratch("."), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	scoped(closep) int fd = fd_open_own(dir_fd, "file", O_RDWR | O_CREAT);
 
 	check(fd >= 0);
-	check(fd_mkdir_all(scratch("file"), 0700) == -ENOTDIR);
-	check(fd_mkdir_all(scratch("file/below"), 0700) == -ENOTDIR);
-	check(fd_mkdir_all("", 0700) == -ENOENT);
-	check(symlink("nowhere", scratch("dangling")) == 0);
-	check(fd_mkdir_all(scratch("dangling/below"), 0700) == -ENOTDIR);
+	check(linkat(dir_fd, "file", dir_fd, "second", 0) == 0);
+	check(fd_open_own(dir_fd, "file", O_RDWR) == -EMLINK);
+	check(symlinkat("file", dir_fd, "link") == 0);
+	check(fd_open_own(dir_fd, "link", O_RDWR | O_CREAT) == -ELOOP);
+	check(mkfifoat(dir_fd, "pipe", 0600) == 0);
+	check(fd_open_own(dir_fd, "pipe", O_RDWR) == -EINVAL);
+	check(fd_open_own(dir_fd, "pipe", O_WRONLY) == -ENXIO);
+	check(fd_open_own(dir_fd, "missing", O_RDWR) == -ENOENT);
 }
 
 int main(void)
@@ -150,8 +135,7 @@ int main(void)
 		unit(a_read_ends_at_the_end_of_the_file),
 		unit(failures_are_negative_errnos),
 		unit(flags_go_on_and_off_and_others_stay),
-		unit(missing_parents_are_made),
-		unit(a_file_in_the_way_is_told),
+		unit(a_file_is_opened_only_when_it_is_of_its_own),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
