@@ -1,4 +1,8 @@
-"""kill -9 at any moment: every change that a program was told of has its event, once."""
+"""
+kill -9 at any moment: every change that a program was told of has its event, once.
+
+HRFS_KILL_SECONDS is how long the loops at the end go on.
+"""
 
 import collections
 import contextlib
@@ -6,16 +10,21 @@ import json
 import mmap
 import os
 import random
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 import harness
+import workloads
 
 KILLS = 20
+KILL_SECONDS = int(os.environ.get("HRFS_KILL_SECONDS", "8"))
 STORMS = 3
 
 TRANSPORTS = ["classic", "io_uring"]
@@ -31,13 +40,14 @@ def transport(request):
 class Storms:
     """A few storms on one mount, and their diaries."""
 
-    def __init__(self, mounted):
+    def __init__(self, mounted, count=STORMS):
         self.mounted = mounted
+        self.count = count
         self.processes = {}
 
     def __enter__(self):
         script = os.path.join(os.path.dirname(__file__), "storm.py")
-        for number in range(STORMS):
+        for number in range(self.count):
             name = f"storm{number}"
             diary = os.path.join(self.mounted.folder, f"diary{number}")
             self.processes[name] = diary, subprocess.Popen(
@@ -203,3 +213,192 @@ def test_a_mount_that_died_is_replaced(mount):
     mounted.start()
     assert os.listdir(mounted.point) == ["before"]
     os.mkdir(mounted.path("after"))
+
+
+# ---- Real programs, and kills that do not wait ----
+
+class Killer(threading.Thread):
+    """Kills the worker every 50 to 300 ms, whatever it does at that moment: it may not even have begun to serve."""
+
+    def __init__(self, mounted, chance):
+        super().__init__(daemon=True)
+        self.mounted = mounted
+        self.chance = chance
+        self.is_over = threading.Event()
+        self.kills = 0
+        self.longest_outage_s = 0
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.is_over.set()
+        self.join()
+
+    def _wait_for_mount(self):
+        """What a program waits until the mount is there again."""
+        begun = time.monotonic()
+        harness.wait_until(self.mounted.is_live, "the mount to come back")
+        self.longest_outage_s = max(self.longest_outage_s, time.monotonic() - begun)
+
+    def run(self):
+        supervisor = self.mounted.process.pid
+        while not self.is_over.wait(self.chance.uniform(0.05, 0.3)):
+            with open(f"/proc/{supervisor}/task/{supervisor}/children") as children:
+                workers = [int(pid) for pid in children.read().split()]
+            for worker in workers:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
+                    self.kills += 1
+            if self.kills % 4 == 0:
+                self._wait_for_mount()
+
+
+class Follower(threading.Thread):
+    """A subscriber that connects again whenever it loses its connection, and goes on after the last event it was sent."""
+
+    def __init__(self, mounted):
+        super().__init__(daemon=True)
+        self.mounted = mounted
+        self.seqs = []
+
+    def follow_to(self, last):
+        """Until @last has come."""
+        harness.wait_until(lambda: self.seqs and self.seqs[-1] >= last, "the subscriber")
+
+    def run(self):
+        while self.mounted.process:
+            with contextlib.suppress(OSError, AssertionError):
+                with self.mounted.subscribe(self.seqs[-1] if self.seqs else "oldest") as subscription:
+                    for event in subscription.events():
+                        self.seqs.append(event["seq"])
+            time.sleep(0.005)
+
+
+class Programs:
+    """Real programs at work on a mount, each again and again in a thread of its own, and what they make natively."""
+
+    def __init__(self, mounted, folder):
+        self.mounted = mounted
+        self.native = os.path.join(folder, "native")
+        self.tarball = os.path.join(folder, "tree.tar")
+        self.is_over = threading.Event()
+        self.rounds = collections.Counter()
+        self.failures = []
+        self.rows = 0
+        workloads.make_tarball(self.tarball, 400)
+        os.makedirs(f"{self.native}/tree")
+        workloads.untar(self.tarball, f"{self.native}/tree")
+        shutil.copytree(f"{self.native}/tree", f"{self.native}/repository", symlinks=True)
+        workloads.git_work(f"{self.native}/repository")
+        self.git_clone(self.native, 0)
+        self.threads = [threading.Thread(target=self._repeat, args=[work], daemon=True)
+                        for work in (self.untar, self.git_clone, self.dd, self.sqlite)]
+
+    def untar(self, where, number):
+        os.mkdir(f"{where}/tar{number}")
+        workloads.untar(self.tarball, f"{where}/tar{number}")
+        if number:
+            workloads.run("rm", "-r", f"{where}/tar{number - 1}")
+
+    def git_clone(self, where, number):
+        workloads.run("git", "clone", "-q", "--no-hardlinks", f"{self.native}/repository", f"{where}/clone{number}")
+        if number:
+            workloads.run("rm", "-r", f"{where}/clone{number - 1}")
+
+    def dd(self, where, number):
+        workloads.run("dd", f"if={self.tarball}", f"of={where}/dd", "bs=7k", "conv=fsync")
+
+    def sqlite(self, where, number):
+        journal_mode = ["WAL", "DELETE"][number % 2]
+        workloads.run(sys.executable, "-c", SQLITE_WORK, f"{where}/database", journal_mode)
+        self.rows += SQLITE_ROWS
+
+    def _repeat(self, work):
+        number = 0
+        try:
+            while not self.is_over.is_set():
+                work(self.mounted.point, number)
+                number += 1
+                self.rounds[work.__name__] = number
+        except BaseException as error:
+            self.failures.append(error)
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.is_over.set()
+        for thread in self.threads:
+            thread.join()
+
+    def check(self):
+        """No program saw an error, and what they made is what they make natively."""
+        assert not self.failures, f"a program saw an error: {self.failures[0]}"
+        source = self.mounted.source
+        assert workloads.tree_differences(f"{source}/tar{self.rounds['untar'] - 1}", f"{self.native}/tree") == []
+        clone = f"{source}/clone{self.rounds['git_clone'] - 1}"
+        assert workloads.tree_differences(clone, f"{self.native}/clone0", without=[".git"]) == []
+        workloads.git(clone, "fsck", "--strict")
+        assert workloads.git(clone, "status", "--porcelain") == ""
+        workloads.run("cmp", self.tarball, f"{source}/dd")
+        with contextlib.closing(sqlite3.connect(f"{self.mounted.point}/database")) as database:
+            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            assert database.execute("SELECT count(*) FROM t").fetchone() == (self.rows,)
+
+
+SQLITE_ROWS = 40
+SQLITE_WORK = f"""
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("PRAGMA journal_mode = " + sys.argv[2])
+database.execute("CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, x)")
+for i in range({SQLITE_ROWS}):
+    database.execute("INSERT INTO t (x) VALUES (randomblob(2000))")
+database.close()
+"""
+
+
+def after_the_kills(mounted, storms, follower):
+    """Nothing was lost, for the log or for whoever follows it. Returns what compare() does."""
+    mounted.settle()
+    figures = compare(storms.lines(), mounted.events())
+    last = mounted.sync()
+    follower.follow_to(last)
+    assert follower.seqs[:last] == list(range(1, last + 1)), "the subscriber saw a hole, or a repeat"
+    return figures
+
+
+@pytest.mark.limit(120 + 3 * KILL_SECONDS)
+@pytest.mark.parametrize("passthrough", ["on", "off"])
+def test_programs_do_not_notice_that_the_worker_is_killed_all_the_time(mount, disk_place, passthrough, show):
+    mounted = mount(options=f"transport=classic,passthrough={passthrough}")
+    mounted.expect_stderr = True
+    follower = Follower(mounted)
+    follower.start()
+    with Storms(mounted, 1) as storms, Programs(mounted, disk_place) as programs:
+        with Killer(mounted, random.Random(passthrough)) as killer:
+            time.sleep(KILL_SECONDS)
+    programs.check()
+    done, failed, _ = after_the_kills(mounted, storms, follower)
+    assert failed == 0, "a program saw that the worker was killed"
+    show(f"{killer.kills} kills: {done} changes of storms and {dict(programs.rounds)} done, "
+         f"{follower.seqs[-1]} events; no call took longer than {killer.longest_outage_s:.2f} s")
+
+
+@pytest.mark.limit(120 + 3 * KILL_SECONDS)
+def test_over_io_uring_the_mount_is_back_after_each_kill(mount, with_uring, show):
+    mounted = mount(options="transport=io_uring")
+    mounted.expect_stderr = True
+    follower = Follower(mounted)
+    follower.start()
+    with Storms(mounted) as storms:
+        with Killer(mounted, random.Random("io_uring")) as killer:
+            time.sleep(KILL_SECONDS)
+        harness.wait_until(mounted.is_live, "the mount to come back")
+    done, failed, extra = after_the_kills(mounted, storms, follower)
+    show(f"{killer.kills} kills over io_uring: {done} changes logged once, {failed} calls failed, {extra} of them "
+         f"had been done; the mount was away for {killer.longest_outage_s:.2f} s at most")
