@@ -1,0 +1,29 @@
+/*
+ * Inject: the n-th call of a kind fails, counted over all threads and, in a library that is preloaded, over a
+ * daemon's processes.
+ *
+ * A test program links it; into mount.hrfs it comes through LD_PRELOAD, with HRFS_FAULT=KIND:N, or KIND:N+ when every call
+ * from the n-th on fails. Calls on what is no regular file (sockets, eventfd, /dev/fuse) are left alone.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+enum inject_kind {
+	INJECT_NONE,
+	INJECT_MEMORY, /* malloc, calloc, realloc: ENOMEM */
+	INJECT_WRITE,  /* write, pwrite: EIO for an odd n, else ENOSPC */
+	INJECT_SYNC,   /* fsync, fdatasync, msync: EIO */
+	INJECT_GROW,   /* mmap: ENOMEM; ftruncate, fallocate, posix_fallocate: ENOSPC */
+	INJECT_SQLITE, /* sqlite3_step, sqlite3_exec: SQLITE_IOERR for an odd n, else SQLITE_FULL */
+	INJECT_KINDS,
+};
+
+/** "memory" and so on. Static. */
+const char *inject_name(enum inject_kind kind);
+
+/** From now on count calls of @kind from 1, and fail call @n, with @goes_on also those after it. */
+void inject_arm(enum inject_kind kind, unsigned long n, bool goes_on);
+
+/** Nothing fails any more. Returns whether something has. */
+bool inject_disarm(void);
