@@ -1,0 +1,117 @@
+"""
+mount.hrfs while one of its calls fails: it may refuse, or end with a clear message. It never crashes or hangs, loses no event that
+a program was told of, and leaves no stale mount.
+
+HRFS_FAULTS is how many places are tried for each kind of call; they lie ever further apart.
+"""
+
+import contextlib
+import errno
+import os
+
+import pytest
+
+import harness
+from test_kill import compare
+
+FAULTS = int(os.environ.get("HRFS_FAULTS", "5"))
+INJECT = os.path.join(harness.BUILD, "tests/fault/inject.so")
+
+# Of some thousand allocations, some dozen syncs; the last places are while it serves, or never reached.
+SPREAD = {"memory": 4000, "write": 600, "sync": 24, "grow": 60, "sqlite": 600}
+
+
+def places(kind):
+    """From the first call to the last one of interest, each so many times further than the one before."""
+    ratio = SPREAD[kind] ** (1 / max(FAULTS - 1, 1))
+    return sorted({max(1, round(ratio ** i)) for i in range(FAULTS)})
+
+
+class Diary:
+    """What a small storm was told: done, or failed, with whatever error."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.lines = []
+
+    def path(self, path):
+        return os.path.join(self.folder, path)
+
+    def call(self, function, *what):
+        """Returns (whether it was done, what it returned)."""
+        try:
+            value = function()
+        except OSError as error:
+            assert error.errno not in (errno.EEXIST, errno.ENOENT), f"a call was made twice, or not at all: {what}"
+            self.lines.append(("tried", *what))
+            return False, None
+        self.lines.append(("did", *what))
+        return True, value
+
+    def write_file(self, path):
+        is_done, fd = self.call(lambda: os.open(self.path(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644),
+                                "create", path)
+        if not is_done:
+            return False
+        for offset in (0, 1000, 2000):
+            self.call(lambda: os.pwrite(fd, b"x" * 1000, offset), "write", path, offset, 1000)
+        # Either may be refused, and neither is a change.
+        for function in (os.fsync, os.close):
+            with contextlib.suppress(OSError):
+                function(fd)
+        return True
+
+    def storm(self):
+        for number in range(40):
+            folder = f"storm{number}"
+            is_done, _ = self.call(lambda: os.mkdir(self.path(folder)), "mkdir", folder)
+            if is_done and self.write_file(f"{folder}/a"):
+                self.call(lambda: os.rename(self.path(f"{folder}/a"), self.path(f"{folder}/b")),
+                          "rename", f"{folder}/a", f"{folder}/b")
+
+
+def try_with_fault(mounted, fault):
+    """A mount's life with a fault. Returns what the storm wrote down; the daemon has ended."""
+    mounted.wrapper = ["env", f"LD_PRELOAD={INJECT}", f"HRFS_FAULT={fault}"]
+    diary = Diary(mounted.point)
+    try:
+        mounted.start()
+    except (AssertionError, harness.TimeIsUp):
+        assert mounted.process.poll() is not None, f"{fault}: hangs at its start"
+    else:
+        with mounted.subscribe("oldest"):
+            diary.storm()
+        mounted.stop()
+    if mounted.process:
+        mounted.exit_status = mounted.process.wait(harness.PATIENCE_S)
+        mounted.process = None
+    return diary.lines
+
+
+def check_end(mounted, fault):
+    assert mounted.exit_status >= 0, f"{fault}: ended by signal {-mounted.exit_status}"
+    assert "ended by signal" not in mounted.stderr(), f"{fault}: {mounted.stderr()}"
+    assert mounted.exit_status == 0 or mounted.stderr(), f"{fault}: ended without a word"
+    assert harness.mounts_below(mounted.folder) == [], f"{fault}: a stale mount"
+
+
+@pytest.mark.skipif(not os.path.exists(INJECT), reason="this build has no fault injection")
+@pytest.mark.limit(600)
+@pytest.mark.parametrize("kind", SPREAD)
+def test_a_fault_loses_no_event(mount, kind, show):
+    ended = 0
+    for number in places(kind):
+        fault = f"{kind}:{number}"
+        mounted = mount(start=False)
+        lines = try_with_fault(mounted, fault)
+        check_end(mounted, fault)
+        ended += mounted.exit_status != 0
+        mounted.wrapper = []
+        mounted.expect_stderr = True
+        mounted.start()
+        mounted.settle()
+        events = mounted.events()
+        compare(lines, events)
+        mounted.stop()
+        mounted.check()
+    show(f"{len(places(kind))} faults of {kind}: {ended} times the daemon ended")
