@@ -383,11 +383,24 @@ static int serve_next(struct fs *fs, void *buffer)
 	}
 }
 
+/*
+ * Touched, every page: the kernel copies a request to pages that are there without asking anything. For one that is not it
+ * looks whether the thread is being killed, and then fails the request (EIO) instead of keeping it for the next worker.
+ */
+static void *make_buffer(void)
+{
+	void *buffer = aligned_alloc(4096, BUFFER_SIZE);
+
+	if (buffer)
+		memset(buffer, 0, BUFFER_SIZE);
+	return buffer;
+}
+
 static void *run_thread(void *argument)
 {
 	struct fs *fs = argument;
 	const struct op *op = op_of_thread(fs);
-	void *buffer = aligned_alloc(4096, BUFFER_SIZE);
+	void *buffer = make_buffer();
 	int r = buffer && op ? 1 : -ENOMEM;
 
 	pthread_setname_np(pthread_self(), "hrfs-fs");
