@@ -729,8 +729,25 @@ static void sweep_long_names(struct inodes *inodes)
 	free(is_used);
 }
 
+/* A worker that died of its own fault may have left anything: a length that cannot be is not believed. */
+static bool is_name_sane(const struct inodes *inodes, const struct name_slot *name)
+{
+	if (!name->is_long)
+		return name->length <= TABLES_NAME_INLINE;
+	return name->length <= TABLES_NAME_MAX && name->at > 0 && name->at < pool_end(inodes->long_names);
+}
+
+/* Without its handle an inode is reached by its name. */
+static void drop_bad_handles(struct inodes *inodes)
+{
+	for (uint32_t i = 1; i < pool_end(inodes->inodes); i++)
+		if (inode_at(inodes, i)->handle_size > TABLES_HANDLE_MAX)
+			inode_at(inodes, i)->handle_size = 0;
+}
+
 static void rebuild(struct inodes *inodes)
 {
+	drop_bad_handles(inodes);
 	for (uint32_t i = 1; i < pool_end(inodes->inodes); i++)
 		if (pool_generation(inodes->inodes, i) && !(inode_at(inodes, i)->flags & INODE_GONE))
 			index_add(inodes, &inodes->by_key, hash_of_inode, i);
@@ -742,7 +759,7 @@ static void rebuild(struct inodes *inodes)
 			continue;
 		parent = find(inodes, name->parent);
 		inode = find(inodes, name->inode);
-		if (!parent || !inode) {
+		if (!parent || !inode || !is_name_sane(inodes, name)) {
 			pool_give(inodes->names, i);
 			continue;
 		}

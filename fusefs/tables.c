@@ -132,6 +132,8 @@ static int pool_open(struct pool *pool, const struct shape *shape, char *base,
 	pool->chunk_live = reserve(chunks_of(pool) * sizeof(uint16_t));
 	if (!pool->next_free || !pool->chunk_live)
 		return -ENOMEM;
+	if (atomic_load(high) > pool->capacity)
+		return -EPROTO;
 	if (atomic_load(high) == 0)
 		atomic_store(high, 1);
 	rebuild_free_list(pool);

@@ -24,7 +24,7 @@ import harness
 import workloads
 
 KILLS = 20
-KILL_SECONDS = int(os.environ.get("HRFS_KILL_SECONDS", "8"))
+KILL_SECONDS = int(os.environ.get("HRFS_KILL_SECONDS", "5"))
 STORMS = 3
 
 TRANSPORTS = ["classic", "io_uring"]
