@@ -49,6 +49,8 @@ struct drain {
 	struct durable *durable; /* borrowed */
 	pthread_t thread;
 	bool is_running; /* the owner's */
+	void (*on_gap)(void *userdata); /* or NULL */
+	void *userdata;
 
 	_Atomic uint64_t stored_seq;
 	_Atomic uint64_t oldest_seq;
@@ -101,6 +103,12 @@ int drain_create(struct journal *journal, struct store *store, struct durable *d
 	return 0;
 }
 
+void drain_on_gap(struct drain *drain, void (*on_gap)(void *userdata), void *userdata)
+{
+	drain->on_gap = on_gap;
+	drain->userdata = userdata;
+}
+
 void drain_destroy(struct drain *drain)
 {
 	if (!drain)
@@ -116,26 +124,29 @@ void drain_destroy(struct drain *drain)
 
 /*
  * Add the events at *@position, as many as a transaction may have. Sets *@out_seq to the last.
- * Returns 0 or a negative errno.
+ * Returns 0, STORE_QUOTA when not one fits, or a negative errno.
  */
 static int append_batch(struct drain *drain, uint64_t *position, uint64_t *out_seq)
 {
+	uint64_t next = *position;
 	struct event event;
-	int r = 0;
+	int r;
 
 	for (int i = 0; i < EVENTLOG_RECENT_MAX; i++) {
-		r = journal_peek(drain->journal, position, &event);
+		r = journal_peek(drain->journal, &next, &event);
 		if (r <= 0)
-			break;
+			return r;
 		r = store_append(drain->store, &event);
-		if (r < 0)
-			break;
+		/* What fits is stored; the rest may fit once the WAL is empty. */
+		if (r != 0)
+			return r == STORE_QUOTA && i > 0 ? 0 : r;
+		*position = next;
 		*out_seq = event.seq;
 	}
-	return r < 0 ? r : 0;
+	return 0;
 }
 
-static int store_batch(struct drain *drain, uint64_t *position, uint64_t *out_seq)
+static int try_batch(struct drain *drain, uint64_t *position, uint64_t *out_seq)
 {
 	int r = store_begin(drain->store);
 
@@ -145,9 +156,21 @@ static int store_batch(struct drain *drain, uint64_t *position, uint64_t *out_se
 		r = store_commit(drain->store, *out_seq);
 	if (r == 0)
 		r = durable_stored(drain->durable, *out_seq);
-	if (r < 0)
+	if (r != 0)
 		store_rollback(drain->store);
 	return r;
+}
+
+static int store_batch(struct drain *drain, uint64_t *position, uint64_t *out_seq)
+{
+	int r = try_batch(drain, position, out_seq);
+
+	if (r != STORE_QUOTA)
+		return r;
+	r = store_shrink(drain->store);
+	if (r == 0)
+		r = try_batch(drain, position, out_seq);
+	return r == STORE_QUOTA ? -EDQUOT : r;
 }
 
 /*
@@ -201,6 +224,15 @@ static void take_sample(struct drain *drain)
 	drain->samples[drain->newest] = (struct sample){ now_ms, journal_next_seq(drain->journal) };
 }
 
+static const char *reason(int error)
+{
+	if (error == -EBADMSG)
+		return "the database is damaged; the next mount sets it aside";
+	if (error == -ENOENT)
+		return "events.db was removed or replaced; the next mount makes it anew";
+	return strerror(-error);
+}
+
 /* Tell those who wait, and once those who run the program. */
 static void report(struct drain *drain, int r)
 {
@@ -213,13 +245,20 @@ static void report(struct drain *drain, int r)
 	pthread_cond_broadcast(&drain->progress);
 	pthread_mutex_unlock(&drain->mutex);
 
-	if (was_failing != (r != 0))
-		journal_set_error(drain->journal, r);
-	if (r && !was_failing)
-		log_error("cannot write to the log: %s; changes fail when the journal is full",
-			  strerror(-r));
+	/* Another process that writes to the database will end: what waits for room loses nothing. */
+	journal_set_error(drain->journal, r == -EBUSY ? 0 : r);
+	if (r == -EBUSY && !was_failing)
+		log_warning("another program holds a write transaction on the log; changes wait when the journal is full");
+	else if (r && !was_failing)
+		log_error("cannot write to the log: %s", reason(r));
 	if (!r && was_failing)
 		log_warning("the log can be written to again");
+}
+
+static void tell_gap(struct drain *drain)
+{
+	if (journal_tell_gap(drain->journal) && drain->on_gap)
+		drain->on_gap(drain->userdata);
 }
 
 static bool is_full_enough(const struct drain *drain)
@@ -288,10 +327,11 @@ static void *drain_main(void *argument)
 	while (wait_for_work(drain, quiet_ticks >= IDLE_TICKS)) {
 		int r;
 
-		quiet_ticks = has_events(drain) ? 0 : quiet_ticks + 1;
+		quiet_ticks = has_events(drain) || journal_lost(drain->journal) ? 0 : quiet_ticks + 1;
 		do {
 			r = pass(drain);
 			report(drain, r);
+			tell_gap(drain);
 			if (r < 0)
 				wait_for_retry(drain);
 		} while (r == 0 && is_full_enough(drain));

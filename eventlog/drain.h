@@ -4,7 +4,8 @@
  * It works in large transactions: every 50 ms while there is something, earlier when the ring
  * fills or somebody waits; it sleeps without a time-out when nothing has happened for a while.
  * While the store cannot be written to it says so once, tries again every 200 ms, and lets nobody
- * wait for room.
+ * wait for room; but while another process writes to the database everybody does. Once there is
+ * room again it appends the gap that is owed.
  */
 #pragma once
 
@@ -21,6 +22,9 @@ struct store;
  */
 int drain_create(struct journal *journal, struct store *store, struct durable *durable,
 		 uint64_t stored_seq, struct drain **out);
+
+/** Call @on_gap(@userdata), on the drain's thread, when a gap has been appended. Before drain_start(). */
+void drain_on_gap(struct drain *drain, void (*on_gap)(void *userdata), void *userdata);
 
 /** Stop the thread and free. NULL is fine. */
 void drain_destroy(struct drain *drain);

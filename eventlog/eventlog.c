@@ -3,7 +3,8 @@
  *
  * Opening: the lock; the store and the journal, either of which makes the other anew when it is
  * missing, with the same log id; recovery of the journal from where the store ends; draining what
- * is left. Only then may anybody write.
+ * is left. Only then may anybody write. When either of the two is damaged, both are set aside: numbers of a log whose end is
+ * not known must not be given out again, so what follows is another log.
  *
  * Committing makes no system call: the reader's eventfd is written only after it said that it
  * sleeps, the drain is woken only when it sleeps and there is enough to do.
@@ -13,6 +14,7 @@
 #include "base/log.h"
 #include "base/fdutil.h"
 #include "base/scope.h"
+#include "eventlog/aside.h"
 #include "eventlog/cursor.h"
 #include "eventlog/drain.h"
 #include "eventlog/durable.h"
@@ -38,7 +40,8 @@ struct writer {
 	struct eventlog *log;
 	struct intent *intent;
 	uint64_t request;
-	size_t room; /* set aside by a begin that is neither committed nor rolled back; 0: none */
+	bool has_begun; /* and has neither committed nor rolled back */
+	size_t room;    /* set aside by that begin; 0: the change will be lost */
 	unsigned index;
 };
 
@@ -54,6 +57,9 @@ struct eventlog {
 	int news_fd;      /* owned */
 	char *state_path; /* owned */
 	enum eventlog_durability durability;
+	enum eventlog_on_full on_full;
+	uint64_t quota;     /* 0: none */
+	bool was_set_aside; /* what this log replaces */
 	struct store *store;
 	struct journal *journal;
 	struct durable *durable;
@@ -67,14 +73,15 @@ struct eventlog {
 	struct slot slots[EVENTLOG_WRITERS_MAX];
 };
 
+static void tell_reader(void *userdata);
+
 /* ---- Opening ---- */
+
+static void close_files(struct eventlog *log);
 
 static void free_log(struct eventlog *log)
 {
-	drain_destroy(log->drain);
-	durable_destroy(log->durable);
-	store_close(log->store);
-	journal_close(log->journal);
+	close_files(log);
 	free(log->state_path);
 	closep(&log->news_fd);
 	closep(&log->lock_fd);
@@ -97,6 +104,8 @@ static int alloc_log(const struct eventlog_options *options, struct eventlog **o
 	log->lock_fd = -1;
 	log->news_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	log->durability = options->durability;
+	log->on_full = options->on_full;
+	log->quota = options->quota;
 	pthread_mutex_init(&log->mutex, NULL);
 	if (log->news_fd < 0)
 		return -errno;
@@ -142,6 +151,16 @@ static bool should_replace(const struct journal *journal, size_t size)
 	       (journal_ring_size(journal) < size || journal_ring_size(journal) - size >= 65536);
 }
 
+/* The database gets three quarters of a quota, and more when the journal's usual size is less. */
+static size_t wanted_journal_size(const struct eventlog_options *options)
+{
+	if (options->journal_size != 0 || options->quota == 0)
+		return options->journal_size;
+	if (options->quota / 4 < JOURNAL_RING_MIN)
+		return JOURNAL_RING_MIN;
+	return options->quota / 4 < JOURNAL_RING_USUAL ? options->quota / 4 : JOURNAL_RING_USUAL;
+}
+
 /* Either file knows the log's id when the other is gone. */
 static int open_files(struct eventlog *log, const struct eventlog_options *options,
 		      struct eventlog_found *found)
@@ -152,6 +171,8 @@ static int open_files(struct eventlog *log, const struct eventlog_options *optio
 	if (r < 0)
 		return r;
 	r = journal_open(options->state_fd, &log->journal);
+	if (r == -EBADMSG && store_probe(log->state_path) == -EPROTO)
+		return -EPROTO;
 	if (r < 0 && r != -ENOENT)
 		return r;
 	r = store_open(log->state_path, log->journal ? journal_log_id(log->journal) : id,
@@ -159,11 +180,13 @@ static int open_files(struct eventlog *log, const struct eventlog_options *optio
 	if (r < 0)
 		return r;
 	found->is_new = store_is_new(log->store) && !log->journal;
+	/* Nobody knows what a journal held that is gone. */
+	found->was_unclean = !log->journal && !found->is_new;
 	if (!log->journal)
 		return journal_create(options->state_fd, store_log_id(log->store),
-				      options->journal_size, &log->journal);
+				      wanted_journal_size(options), &log->journal);
 
-	found->was_unclean = !journal_is_clean(log->journal);
+	found->was_unclean = !journal_is_clean(log->journal) || store_is_new(log->store);
 	if (strcmp(journal_log_id(log->journal), store_log_id(log->store)) != 0)
 		return -EBADMSG;
 	return 0;
@@ -175,14 +198,15 @@ static int open_files(struct eventlog *log, const struct eventlog_options *optio
  */
 static int replace_journal(struct eventlog *log, const struct eventlog_options *options)
 {
-	if (!should_replace(log->journal, options->journal_size))
+	size_t size = wanted_journal_size(options);
+
+	if (!should_replace(log->journal, size))
 		return 0;
 	if (journal_drained_seq(log->journal) > store_last_seq(log->store))
 		return 0;
 	journal_close(log->journal);
 	log->journal = NULL;
-	return journal_create(options->state_fd, store_log_id(log->store), options->journal_size,
-			      &log->journal);
+	return journal_create(options->state_fd, store_log_id(log->store), size, &log->journal);
 }
 
 /*
@@ -237,9 +261,70 @@ static int recover(struct eventlog *log, int state_fd, struct eventlog_found *fo
 	r = drain_create(log->journal, log->store, log->durable, stored, &log->drain);
 	if (r < 0)
 		return r;
+	drain_on_gap(log->drain, tell_reader, log);
 	r = drain_run(log->drain);
+	if (r == 0)
+		journal_tell_gap(log->journal);
 	/* A full disk or a busy database can wait: the events are safe where they are. */
-	return r == -ENOSPC || r == -EBUSY ? 0 : r;
+	return r == -ENOSPC || r == -EDQUOT || r == -EBUSY ? 0 : r;
+}
+
+static int set_quota(struct eventlog *log)
+{
+	uint64_t journal_size = journal_file_size(log->journal);
+
+	if (log->quota == 0)
+		return 0;
+	if (log->quota < journal_size + EVENTLOG_STORE_MIN)
+		return -ERANGE;
+	store_set_quota(log->store, log->quota - journal_size);
+	return 0;
+}
+
+static int open_log(struct eventlog *log, const struct eventlog_options *options,
+		    struct eventlog_found *found)
+{
+	int r = open_files(log, options, found);
+
+	if (r == 0)
+		r = replace_journal(log, options);
+	if (r == 0)
+		r = set_quota(log);
+	if (r == 0)
+		r = recover(log, options->state_fd, found);
+	return r;
+}
+
+static void close_files(struct eventlog *log)
+{
+	drain_destroy(log->drain);
+	durable_destroy(log->durable);
+	store_close(log->store);
+	journal_close(log->journal);
+	log->drain = NULL;
+	log->durable = NULL;
+	log->store = NULL;
+	log->journal = NULL;
+	memset(log->slots, 0, sizeof(log->slots));
+}
+
+static int replace_damaged(struct eventlog *log, const struct eventlog_options *options,
+			   struct eventlog_found *found)
+{
+	char suffix[ASIDE_SUFFIX_SIZE];
+	int r;
+
+	close_files(log);
+	r = aside_set(options->state_fd, suffix);
+	if (r < 0)
+		return r;
+	log_warning("the log in %s was damaged: its files were renamed to *%s, and a new log begins", log->state_path, suffix);
+	log->was_set_aside = true;
+	*found = (struct eventlog_found){ 0 };
+	r = open_log(log, options, found);
+	found->was_set_aside = true;
+	found->was_unclean = true;
+	return r;
 }
 
 int eventlog_open(const struct eventlog_options *options, struct eventlog **out,
@@ -255,13 +340,9 @@ int eventlog_open(const struct eventlog_options *options, struct eventlog **out,
 	r = take_lock(options->state_fd, &log->lock_fd);
 	if (r < 0)
 		return r;
-	r = open_files(log, options, &found);
-	if (r < 0)
-		return r;
-	r = replace_journal(log, options);
-	if (r < 0)
-		return r;
-	r = recover(log, options->state_fd, &found);
+	r = open_log(log, options, &found);
+	if (r == -EBADMSG)
+		r = replace_damaged(log, options, &found);
 	if (r < 0)
 		return r;
 	*out = take(log);
@@ -353,38 +434,68 @@ void writer_close(struct writer *writer)
 {
 	if (!writer)
 		return;
-	if (writer->room)
+	if (writer->has_begun)
 		writer_rollback(writer);
 	free_slot(writer->log, writer->index);
 }
 
-static int reserve(struct eventlog *log, size_t room)
+/* What tells of something that happened before anybody asked. */
+static bool cannot_be_refused(const struct event *event)
 {
-	int r = journal_reserve(log->journal, room);
+	return event->op == EVENT_CLOSE || event->op == EVENT_UNMOUNTED || event->origin == EVENT_MMAP;
+}
 
-	if (r != JOURNAL_FULL)
+static int reserve(struct eventlog *log, const struct event *event, size_t room)
+{
+	enum journal_room kind = cannot_be_refused(event) ? JOURNAL_LAST_ROOM : JOURNAL_ANY_ROOM;
+	int r = journal_reserve(log->journal, room, kind);
+
+	if (r == 0)
+		return 0;
+	if (journal_tell_gap(log->journal))
+		tell_reader(log);
+	if (r == JOURNAL_FULL)
+		drain_kick(log->drain);
+	return journal_reserve_wait(log->journal, room, kind);
+}
+
+/* A note, or what a scan has found, is no change that is about to be made: it can come again. */
+static bool can_be_lost(const struct eventlog *log, const struct event *event)
+{
+	if (cannot_be_refused(event))
+		return true;
+	return log->on_full == EVENTLOG_GAP && event->op != EVENT_MANUAL && event->origin != EVENT_SCAN;
+}
+
+/* Sets *@out_room to 0 when the change is to be made, and will be lost. */
+static int reserve_or_lose(struct eventlog *log, const struct event *event, size_t *out_room)
+{
+	size_t room = journal_room_for(event);
+	int r = reserve(log, event, room);
+
+	if (r < 0 && !can_be_lost(log, event))
 		return r;
-	drain_kick(log->drain);
-	return journal_reserve_wait(log->journal, room);
+	*out_room = r < 0 ? 0 : room;
+	return 0;
 }
 
 int writer_begin(struct writer *writer, uint64_t request, unsigned step, const struct event *event)
 {
-	size_t room = journal_room_for(event);
 	int r;
 
-	if (writer->room)
+	if (writer->has_begun)
 		writer_rollback(writer);
-	r = reserve(writer->log, room);
+	r = reserve_or_lose(writer->log, event, &writer->room);
 	if (r < 0)
 		return r;
-	writer->room = room;
+	writer->has_begun = true;
 	intent_begin(writer->intent, request, step, event);
 	return 0;
 }
 
-static void tell_reader(struct eventlog *log)
+static void tell_reader(void *userdata)
 {
+	struct eventlog *log = userdata;
 	uint64_t one = 1;
 
 	if (!atomic_load(&log->is_armed) || !atomic_exchange(&log->is_armed, false))
@@ -413,39 +524,51 @@ static void append(struct eventlog *log, size_t room, struct intent *intent, str
 		sync_always(log, event->seq);
 }
 
+static void append_or_lose(struct eventlog *log, size_t room, struct intent *intent,
+			   struct event *event)
+{
+	event->seq = 0;
+	if (room > 0)
+		append(log, room, intent, event);
+	else
+		journal_lose(log->journal, intent);
+}
+
 void writer_commit(struct writer *writer, struct event *event)
 {
+	struct eventlog *log = writer->log;
 	size_t room = writer->room;
 
-	assert(room > 0);
-	writer->room = 0;
-	append(writer->log, room, writer->intent, event);
+	assert(writer->has_begun);
+	writer->has_begun = false;
+	/* A gap may have been told since: then this change is not part of it. */
+	if (room == 0 && journal_reserve(log->journal, journal_room_for(event), JOURNAL_ANY_ROOM) == 0)
+		room = journal_room_for(event);
+	append_or_lose(log, room, writer->intent, event);
 }
 
 void writer_rollback(struct writer *writer)
 {
-	size_t room = writer->room;
-
-	assert(room > 0);
-	writer->room = 0;
+	assert(writer->has_begun);
+	writer->has_begun = false;
 	intent_rollback(writer->intent);
-	journal_unreserve(writer->log->journal, room);
+	journal_unreserve(writer->log->journal, writer->room);
 }
 
 void writer_end(struct writer *writer)
 {
-	if (writer->room)
+	if (writer->has_begun)
 		writer_rollback(writer);
 	intent_clear(writer->intent);
 }
 
 int writer_append(struct writer *writer, struct event *event)
 {
-	size_t room = journal_room_for(event);
-	int r = reserve(writer->log, room);
+	size_t room;
+	int r = reserve_or_lose(writer->log, event, &room);
 
 	if (r == 0)
-		append(writer->log, room, NULL, event);
+		append_or_lose(writer->log, room, NULL, event);
 	return r;
 }
 
@@ -550,6 +673,9 @@ void eventlog_stat(struct eventlog *log, struct eventlog_stat *out)
 		.journal_used = journal_used(log->journal),
 		.store_size = store_size(log->store),
 		.events_per_s = drain_rate(log->drain),
+		.quota = log->quota,
+		.lost = journal_lost(log->journal),
+		.was_set_aside = log->was_set_aside,
 		.error = drain_error(log->drain),
 	};
 }

@@ -37,17 +37,29 @@ enum eventlog_durability {
 	EVENTLOG_PROCESS, /* never synced: survives the daemon's death, not the machine's */
 };
 
+/** What becomes of a change that there is no room to log. */
+enum eventlog_on_full {
+	EVENTLOG_FAIL, /* writer_begin() refuses it */
+	EVENTLOG_GAP,  /* it is made and counted; a gap event tells how many once there is room */
+};
+
+/** Bytes that a quota leaves to the database at the least. */
+#define EVENTLOG_STORE_MIN (4ull << 20)
+
 struct eventlog_options {
 	int state_fd;           /* borrowed: the state folder, 0700 */
 	const char *state_path; /* borrowed: its path; SQLite wants one */
 	size_t journal_size;    /* bytes of the ring, 1 MiB to 1 GiB; 0: 64 MiB, or less on a small disk */
 	enum eventlog_durability durability;
+	enum eventlog_on_full on_full;
+	uint64_t quota;         /* bytes of events.db, its WAL and the journal together; 0: none */
 };
 
 /** What eventlog_open() found. */
 struct eventlog_found {
 	bool is_new;         /* the log did not exist */
 	bool was_unclean;    /* the last user did not close it */
+	bool was_set_aside;  /* it was damaged: its files were renamed, and this is another log */
 	uint64_t recovered;  /* events that the journal held and the store did not */
 };
 
@@ -55,8 +67,10 @@ struct eventlog_found {
  * Open the log of a state folder, creating it.
  *
  * Takes the lock, reads the journal, moves what it holds to the store. Intents left BEGUN by
- * a dead writer stay and are found with eventlog_next_orphan(). Returns 0, or -EBUSY (another daemon has it), -EBADMSG (not
- * a log, or damaged), -EPROTO (a log of another version), -ENOSPC (no room for the journal), or another negative errno.
+ * a dead writer stay and are found with eventlog_next_orphan(). The files of a damaged log are renamed to NAME.damaged-TIME,
+ * which is said aloud, and a new log begins. Returns 0, or -EBUSY (another daemon has it),
+ * -EPROTO (a log of another version), -ENOSPC (no room for the journal), -ERANGE (the quota is too small for the journal),
+ * or another negative errno.
  */
 int eventlog_open(const struct eventlog_options *options, struct eventlog **out, struct eventlog_found *out_found);
 
@@ -84,7 +98,9 @@ void writer_close(struct writer *writer);
 /**
  * Announce a change: @event as far as it is known. @request is the caller's number for it (the FUSE request's unique
  * id), or 0. Reserves room for the event, waiting for the drain when the ring is full. Copies @event.
- * Returns 0 or -ENOSPC: the log cannot grow, and the change must not be made.
+ * Returns 0 or -ENOSPC: the log cannot grow, and the change must not be made. A close, an unmounting, and stores that were
+ * found through a mapping have happened: they are never refused, may use the last eighth of the ring, and are counted for a gap
+ * when that is full, too.
  *
  * One request may make several changes one after the other: begin, commit, begin, commit, end. @step says which this
  * is, counted from 0; one that was found unnecessary is counted as well, so that a number always means the same change.
@@ -93,7 +109,7 @@ int writer_begin(struct writer *writer, uint64_t request, unsigned step, const s
 
 /**
  * The change has been made: log it. Sets event->seq and event->time_ns, and copies the event, which may be longer than
- * what was announced by EVENT_COMMIT_SLACK bytes. Cannot fail. With EVENTLOG_ALWAYS it returns when the event is on stable storage.
+ * what was announced by EVENT_COMMIT_SLACK bytes. Cannot fail; of a change that is lost event->seq is 0. With EVENTLOG_ALWAYS it returns when the event is on stable storage.
  */
 void writer_commit(struct writer *writer, struct event *event);
 
@@ -182,6 +198,9 @@ struct eventlog_stat {
 	uint64_t journal_used;   /* bytes of events that are not in SQLite yet */
 	uint64_t store_size;     /* bytes of events.db and its WAL */
 	double events_per_s;     /* over about the last ten seconds */
+	uint64_t quota;          /* bytes; 0: none */
+	uint64_t lost;           /* changes that were not logged and that no gap event tells of yet */
+	bool was_set_aside;      /* the log before this one was damaged when this was opened */
 	int error;               /* 0, or the negative errno that keeps the drain from writing */
 };
 

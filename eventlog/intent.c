@@ -128,6 +128,11 @@ void intent_take_seq(struct intent *intent, uint64_t seq)
 	atomic_store_explicit(&step->seq, seq, memory_order_release);
 }
 
+void intent_take_lost(struct intent *intent, uint64_t number)
+{
+	intent_take_seq(intent, number | INTENT_LOST);
+}
+
 void intent_done(struct intent *intent)
 {
 	uint64_t word = get_word(intent);
@@ -135,12 +140,19 @@ void intent_done(struct intent *intent)
 	set_word(intent, INTENT_DONE, word_which(word), false, word_steps(word) + 1);
 }
 
-void intent_settle(struct intent *intent, uint64_t next_seq)
+static bool is_counted(uint64_t seq, uint64_t next_seq, uint64_t lost)
+{
+	if (seq & INTENT_LOST)
+		return (seq & ~INTENT_LOST) <= lost;
+	return seq != 0 && seq < next_seq;
+}
+
+void intent_settle(struct intent *intent, uint64_t next_seq, uint64_t lost)
 {
 	uint64_t word = get_word(intent);
 	struct intent_step *step = &intent->step[word_which(word)];
 	uint64_t seq = atomic_load_explicit(&step->seq, memory_order_acquire);
-	bool is_logged = seq != 0 && seq < next_seq;
+	bool is_logged = is_counted(seq, next_seq, lost);
 
 	if (word_state(word) == INTENT_FREE)
 		return;

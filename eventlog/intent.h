@@ -30,13 +30,17 @@ void intent_rollback(struct intent *intent);
 /** The announced event is about to become event @seq of the log. Before it can be seen there. */
 void intent_take_seq(struct intent *intent, uint64_t seq);
 
-/** The announced event is in the log. */
+/** The announced change is about to be lost number @number. Before it counts as lost. */
+void intent_take_lost(struct intent *intent, uint64_t number);
+
+/** The announced event is in the log, or is lost. */
 void intent_done(struct intent *intent);
 
 /**
- * After a crash, when the log ends before @next_seq: make the state agree with what the log holds.
+ * After a crash, when the log ends before @next_seq and @lost changes have been lost: make the
+ * state agree with that.
  */
-void intent_settle(struct intent *intent, uint64_t next_seq);
+void intent_settle(struct intent *intent, uint64_t next_seq, uint64_t lost);
 
 /** Whether the slot is FREE. */
 bool intent_is_free(const struct intent *intent);

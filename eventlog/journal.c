@@ -28,8 +28,14 @@
  *   append   the intent's seq; frontier; frame and record, in free space; tail (8 bytes, release); last_seq; the
  *            intent's word. Before tail the event does not exist and its intent is BEGUN with a seq that the log does not
  *            hold; after it the event exists and the intent counts as DONE.
+ *   lose     the intent's number among the lost; lost; the intent's word. What lost counts beyond lost_told is owed a gap.
+ *   gap      lost_telling, gap_seq; an append; lost_told; gap_seq = 0. With gap_seq set, the gap has been told if it is in the ring.
  *   release  drained_seq, then head, after the store has committed. A head that lags shows events that the store has
  *            already: recovery skips them by seq.
+ *
+ * An eighth of the ring is for what cannot be refused any more (LAST_ROOM). While a gap is owed nothing else
+ * is appended but what has its room already; so the gap stands where logging goes on, and one gap tells of all that
+ * was lost before.
  *
  * Locks and reservations are in private memory: they die with their holders.
  *
@@ -287,6 +293,11 @@ size_t journal_ring_size(const struct journal *journal)
 	return journal->ring_size;
 }
 
+size_t journal_file_size(const struct journal *journal)
+{
+	return JOURNAL_RING_OFFSET + journal->ring_size;
+}
+
 bool journal_is_clean(const struct journal *journal)
 {
 	return journal->header->is_clean;
@@ -294,7 +305,7 @@ bool journal_is_clean(const struct journal *journal)
 
 bool journal_is_empty(const struct journal *journal)
 {
-	if (journal->header->head != journal->header->tail)
+	if (journal->header->head != journal->header->tail || journal_lost(journal) > 0)
 		return false;
 	for (unsigned i = 0; i < EVENTLOG_WRITERS_MAX; i++)
 		if (!intent_is_free(&journal->intents[i]))
@@ -359,17 +370,29 @@ size_t journal_room_for(const struct event *event)
 	return FRAME_SIZE + event_encoded_size(event) + EVENT_COMMIT_SLACK;
 }
 
-static bool has_room(const struct journal *journal, size_t room)
+uint64_t journal_lost(const struct journal *journal)
 {
-	return journal_used(journal) + journal->reserved + room <= journal->ring_size;
+	/* In this order: what is told is never more than what is lost later. */
+	uint64_t told = atomic_load(&journal->header->lost_told);
+
+	return atomic_load(&journal->header->lost) - told;
 }
 
-int journal_reserve(struct journal *journal, size_t room)
+static bool has_room(const struct journal *journal, size_t room, enum journal_room kind)
+{
+	uint64_t kept = kind == JOURNAL_ANY_ROOM ? journal->ring_size / JOURNAL_LAST_PART : 0;
+
+	if (journal_lost(journal) > 0)
+		return false;
+	return journal_used(journal) + journal->reserved + room + kept <= journal->ring_size;
+}
+
+int journal_reserve(struct journal *journal, size_t room, enum journal_room kind)
 {
 	int r = 0;
 
 	pthread_mutex_lock(&journal->mutex);
-	if (has_room(journal, room))
+	if (has_room(journal, room, kind))
 		journal->reserved += room;
 	else
 		r = journal->error ? -ENOSPC : JOURNAL_FULL;
@@ -377,16 +400,16 @@ int journal_reserve(struct journal *journal, size_t room)
 	return r;
 }
 
-int journal_reserve_wait(struct journal *journal, size_t room)
+int journal_reserve_wait(struct journal *journal, size_t room, enum journal_room kind)
 {
 	int r = 0;
 
 	pthread_mutex_lock(&journal->mutex);
 	journal->waiting++;
-	while (!has_room(journal, room) && !journal->error)
+	while (!has_room(journal, room, kind) && !journal->error)
 		pthread_cond_wait(&journal->room, &journal->mutex);
 	journal->waiting--;
-	if (has_room(journal, room))
+	if (has_room(journal, room, kind))
 		journal->reserved += room;
 	else
 		r = -ENOSPC;
@@ -449,6 +472,19 @@ static void publish(struct journal *journal, const struct event *event)
 	atomic_store_explicit(&header->last_seq, event->seq, memory_order_release);
 }
 
+/* Under mutex. */
+static void append(struct journal *journal, struct intent *intent, struct event *event)
+{
+	stamp(journal, event);
+	if (intent)
+		intent_take_seq(intent, event->seq);
+	publish(journal, event);
+	/* Sequentially consistent: whoever sleeps on news looks at it after saying so. */
+	atomic_store(&journal->next_seq, event->seq + 1);
+	if (intent)
+		intent_done(intent);
+}
+
 uint64_t journal_append(struct journal *journal, size_t room, struct intent *intent,
 			struct event *event)
 {
@@ -456,19 +492,68 @@ uint64_t journal_append(struct journal *journal, size_t room, struct intent *int
 
 	pthread_mutex_lock(&journal->mutex);
 	assert(FRAME_SIZE + event_encoded_size(event) <= room);
-	stamp(journal, event);
-	if (intent)
-		intent_take_seq(intent, event->seq);
-	publish(journal, event);
+	append(journal, intent, event);
 	journal->reserved -= room;
-	/* Sequentially consistent: whoever sleeps on news looks at it after saying so. */
-	atomic_store(&journal->next_seq, event->seq + 1);
 	used = journal_used(journal);
-	if (intent)
-		intent_done(intent);
 	wake_waiting(journal);
 	pthread_mutex_unlock(&journal->mutex);
 	return used;
+}
+
+void journal_lose(struct journal *journal, struct intent *intent)
+{
+	uint64_t number;
+
+	pthread_mutex_lock(&journal->mutex);
+	number = atomic_load(&journal->header->lost) + 1;
+	if (intent)
+		intent_take_lost(intent, number);
+	atomic_store(&journal->header->lost, number);
+	if (intent)
+		intent_done(intent);
+	pthread_mutex_unlock(&journal->mutex);
+}
+
+/* Under mutex. */
+static void append_gap(struct journal *journal)
+{
+	struct journal_header *header = journal->header;
+	uint64_t lost = atomic_load(&header->lost);
+	struct event gap = {
+		.op = EVENT_GAP,
+		.has = EVENT_HAS_OFFSET | EVENT_HAS_LENGTH,
+		.offset = journal_next_seq(journal),
+		.length = journal_lost(journal),
+		.path = "",
+		.comm = "",
+	};
+
+	atomic_store(&header->lost_telling, lost);
+	atomic_store(&header->gap_seq, gap.offset);
+	append(journal, NULL, &gap);
+	atomic_store(&header->lost_told, lost);
+	atomic_store(&header->gap_seq, 0);
+}
+
+/* With little room the next change would be lost again, and there would be a gap for each. */
+static bool can_go_on(const struct journal *journal)
+{
+	return !journal->error &&
+	       journal_used(journal) + journal->reserved <= journal->ring_size / 2;
+}
+
+bool journal_tell_gap(struct journal *journal)
+{
+	bool tells;
+
+	pthread_mutex_lock(&journal->mutex);
+	tells = journal_lost(journal) > 0 && can_go_on(journal);
+	if (tells) {
+		append_gap(journal);
+		wake_waiting(journal);
+	}
+	pthread_mutex_unlock(&journal->mutex);
+	return tells;
 }
 
 struct intent *journal_intent(struct journal *journal, unsigned index)

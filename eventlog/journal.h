@@ -61,6 +61,9 @@ const char *journal_log_id(const struct journal *journal);
 /** Bytes of the ring. */
 size_t journal_ring_size(const struct journal *journal);
 
+/** Bytes of the whole file. */
+size_t journal_file_size(const struct journal *journal);
+
 /** Whether the last user closed it. Before journal_recover(). */
 bool journal_is_clean(const struct journal *journal);
 
@@ -107,11 +110,20 @@ uint64_t journal_used(const struct journal *journal);
  */
 size_t journal_room_for(const struct event *event);
 
-/** Set @room bytes aside. Returns 0, JOURNAL_FULL, or -ENOSPC (full, and the drain is failing). */
-int journal_reserve(struct journal *journal, size_t room);
+/** Which part of the ring may be used. */
+enum journal_room {
+	JOURNAL_ANY_ROOM,  /* all but the last eighth */
+	JOURNAL_LAST_ROOM, /* all: for what has happened already, and cannot be refused */
+};
+
+/**
+ * Set @room bytes aside. While a gap is owed there is no room. Returns 0, JOURNAL_FULL, or -ENOSPC
+ * (full, and the drain is failing).
+ */
+int journal_reserve(struct journal *journal, size_t room, enum journal_room kind);
 
 /** Like journal_reserve(), but sleep until there is room. Returns 0 or -ENOSPC. */
-int journal_reserve_wait(struct journal *journal, size_t room);
+int journal_reserve_wait(struct journal *journal, size_t room, enum journal_room kind);
 
 /** Give @room bytes back that were not used. */
 void journal_unreserve(struct journal *journal, size_t room);
@@ -123,6 +135,20 @@ void journal_unreserve(struct journal *journal, size_t room);
  */
 uint64_t journal_append(struct journal *journal, size_t room, struct intent *intent,
 			struct event *event);
+
+/* ---- Changes that could not be logged, any thread ---- */
+
+/** A change was made for which there was no room: count it. @intent is as for journal_append(). */
+void journal_lose(struct journal *journal, struct intent *intent);
+
+/** Lost changes that no gap in the log tells of yet. Also before journal_recover(). */
+uint64_t journal_lost(const struct journal *journal);
+
+/**
+ * Append the gap that is owed, if one is and there is room to go on: half of the ring, and a drain
+ * that works. Returns whether it did.
+ */
+bool journal_tell_gap(struct journal *journal);
 
 /**
  * The intent in slot @index, 0 to EVENTLOG_WRITERS_MAX - 1; see intent.h. Borrowed for the life of

@@ -24,6 +24,7 @@ enum {
 	INTENT_PATH_MAX = 4096,   /* bytes of a path or target that had to be cut */
 	JOURNAL_SLOTS_SIZE = EVENTLOG_WRITERS_MAX * (64 + 2 * (64 + INTENT_RECORD_MAX)),
 	JOURNAL_RING_OFFSET = JOURNAL_HEADER_SIZE + JOURNAL_SLOTS_SIZE,
+	JOURNAL_LAST_PART = 8, /* of the ring, as a divisor: for what cannot be refused */
 };
 
 #define JOURNAL_MAGIC 0x4c4e524a53465248ull /* "HRFSJRNL" */
@@ -50,6 +51,12 @@ struct journal_header {
 	_Atomic uint64_t
 		frontier; /* no byte of the ring at or beyond frontier - ring_size is being written over */
 	char pad4[40];
+	/* Changes that were made and could not be logged. The appender's, too. */
+	_Atomic uint64_t lost;         /* how many, ever */
+	_Atomic uint64_t lost_told;    /* how many of them a gap in the log tells of */
+	_Atomic uint64_t gap_seq;      /* a gap is being appended under this number; 0: none */
+	_Atomic uint64_t lost_telling; /* what lost_told will be once it is there */
+	char pad5[32];
 };
 
 static_assert(offsetof(struct journal_header, magic) == 0, "layout");
@@ -63,14 +70,24 @@ static_assert(offsetof(struct journal_header, drained_seq) == 200, "layout");
 static_assert(offsetof(struct journal_header, tail) == 256, "layout");
 static_assert(offsetof(struct journal_header, last_seq) == 264, "layout");
 static_assert(offsetof(struct journal_header, frontier) == 272, "layout");
-static_assert(sizeof(struct journal_header) == 320, "layout");
+static_assert(offsetof(struct journal_header, lost) == 320, "layout");
+static_assert(offsetof(struct journal_header, lost_told) == 328, "layout");
+static_assert(offsetof(struct journal_header, gap_seq) == 336, "layout");
+static_assert(offsetof(struct journal_header, lost_telling) == 344, "layout");
+static_assert(sizeof(struct journal_header) == 384, "layout");
+
+#define INTENT_LOST (1ull << 63)
 
 /*
  * One announced step. A slot has two, so that the next can be written while the last one still
  * counts.
  */
 struct intent_step {
-	_Atomic uint64_t seq; /* what the event got, stored before it exists; 0: not yet */
+	/*
+	 * What the event got, stored before it exists; 0: not yet. Of a change that was lost,
+	 * INTENT_LOST and which of the lost ones it is.
+	 */
+	_Atomic uint64_t seq;
 	int64_t announced_ns;
 	uint32_t record_size; /* bytes of record in use */
 	uint32_t is_cut;

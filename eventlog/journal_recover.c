@@ -149,6 +149,19 @@ static void take_stretch(struct journal *journal, const struct stretch *found)
 	header->last_seq = found->last_seq;
 }
 
+/* A gap that was being appended tells of its changes when it is there. */
+static void settle_gap(struct journal_header *header, uint64_t next_seq)
+{
+	uint64_t seq = header->gap_seq;
+
+	if (seq != 0 && seq < next_seq && header->lost_telling <= header->lost)
+		header->lost_told = header->lost_telling;
+	header->gap_seq = 0;
+	/* Pages of different ages, after a power loss. */
+	if (header->lost_told > header->lost)
+		header->lost = (uint64_t)header->lost_told;
+}
+
 int journal_recover(struct journal *journal, uint64_t stored_seq, int64_t stored_time_ns)
 {
 	struct stretch found = find_events(journal, stored_seq);
@@ -170,8 +183,9 @@ int journal_recover(struct journal *journal, uint64_t stored_seq, int64_t stored
 	journal->last_ns = found.last_ns > stored_time_ns ? found.last_ns : stored_time_ns;
 	atomic_store(&journal->next_seq, found.last_seq + 1);
 
+	settle_gap(journal->header, found.last_seq + 1);
 	for (unsigned i = 0; i < EVENTLOG_WRITERS_MAX; i++)
-		intent_settle(&journal->intents[i], found.last_seq + 1);
+		intent_settle(&journal->intents[i], found.last_seq + 1, journal->header->lost);
 
 	journal->header->is_clean = false;
 	return journal_sync(journal);

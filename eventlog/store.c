@@ -36,6 +36,10 @@ enum {
 	BUSY_MS = 1000, /* how long another process's write lock is waited for */
 	BATCH_ROWS = 256,
 	BATCH_BYTES = 256 << 10,
+	PAGE_BYTES = 4096,
+	FRAME_BYTES = PAGE_BYTES + 24, /* of a page in the WAL */
+	EVENT_PAGES = 6, /* of the table of events that one row can touch */
+	NAME_PAGES = 12, /* of a table and its index that a path or the name of a program can touch */
 };
 
 /* Pages of 4 KiB; the WAL is copied back when it has 16 MiB. */
@@ -55,6 +59,8 @@ struct store {
 	char log_id[EVENTLOG_ID_SIZE];
 	bool is_new;
 	uint64_t last_seq;
+	uint64_t quota; /* bytes; 0: none */
+	uint64_t bound; /* with a quota: bytes that the files have at the most once this transaction is in both */
 	struct intern *paths;
 	struct intern *comms;
 
@@ -150,6 +156,9 @@ static int errno_from_sqlite(sqlite3 *db, int code)
 		return -EACCES;
 	case SQLITE_CANTOPEN:
 	case SQLITE_IOERR:
+		/* The file is shorter than it says. */
+		if (db && sqlite3_extended_errcode(db) == SQLITE_IOERR_SHORT_READ)
+			return -EBADMSG;
 		return system > 0 ? -system : -EIO;
 	default:
 		return -EIO;
@@ -467,6 +476,12 @@ static int read_last_seq(struct store *store)
 	return 0;
 }
 
+/* The WAL of a database that turns out to be damaged is not copied into it by closing it. */
+static void keep_as_found(sqlite3 *db, bool is_kept)
+{
+	sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, (int)is_kept, NULL);
+}
+
 static int open_store(struct store *store, const char *state_path, const char *log_id)
 {
 	int r;
@@ -491,13 +506,17 @@ static int open_store(struct store *store, const char *state_path, const char *l
 	r = open_db(store->path, SQLITE_OPEN_READWRITE, &store->db);
 	if (r < 0)
 		return r;
+	keep_as_found(store->db, true);
 	r = open_schema(store, log_id);
 	if (r < 0)
 		return r;
 	r = prepare_writer(store);
 	if (r < 0)
 		return r;
-	return read_last_seq(store);
+	r = read_last_seq(store);
+	if (r == 0)
+		keep_as_found(store->db, false);
+	return r;
 }
 
 int store_open(const char *state_path, const char *log_id, struct store **out)
@@ -545,9 +564,67 @@ int store_oldest_seq(struct store *store, uint64_t *out_seq)
 	return r;
 }
 
+void store_set_quota(struct store *store, uint64_t bytes)
+{
+	store->quota = bytes;
+}
+
+int store_shrink(struct store *store)
+{
+	return exec(store->db, "PRAGMA wal_checkpoint(TRUNCATE)");
+}
+
+/* The database grows to all of its pages when the WAL is copied back. */
+static int measure(struct store *store)
+{
+	struct stat wal = { 0 };
+	int64_t pages = 0;
+	int r = query_number(store->db, "PRAGMA page_count", &pages);
+
+	if (r < 0)
+		return r;
+	if (stat(store->wal_path, &wal) < 0 && errno != ENOENT)
+		return -errno;
+	store->bound = pages * PAGE_BYTES + wal.st_size;
+	return 0;
+}
+
+/* Each page that an event touches may be new, and is written to the WAL and to the database. */
+static uint64_t largest_cost(const struct event *event)
+{
+	uint64_t pages = EVENT_PAGES + 3 * NAME_PAGES;
+
+	/* The table and its index have the name each. */
+	pages += 2 * ((event->path_length + event->to_length) / (PAGE_BYTES / 2) + 2);
+	return pages * (FRAME_BYTES + PAGE_BYTES);
+}
+
+static bool is_within_quota(struct store *store, const struct event *event)
+{
+	if (!store->quota)
+		return true;
+	store->bound += largest_cost(event);
+	return store->bound <= store->quota;
+}
+
+/* SQLite would go on with a file that has no name any more. */
+static bool has_moved(struct store *store)
+{
+	int moved = 0;
+
+	return sqlite3_file_control(store->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK && moved;
+}
+
 int store_begin(struct store *store)
 {
-	return run(store->begin);
+	int r;
+
+	if (has_moved(store))
+		return -ENOENT;
+	r = run(store->begin);
+	if (r == 0 && store->quota)
+		r = measure(store);
+	return r;
 }
 
 /* The id of some bytes: from memory, a new row, or the row that is there. */
@@ -635,6 +712,9 @@ static void bind_numbers(sqlite3_stmt *insert, const struct event *event)
 int store_append(struct store *store, const struct event *event)
 {
 	int r;
+
+	if (!is_within_quota(store, event))
+		return STORE_QUOTA;
 
 	/* What is not bound below is NULL. */
 	sqlite3_clear_bindings(store->insert_event);
@@ -831,6 +911,15 @@ int store_reader_open(const char *state_path, const struct eventlog_filter *filt
 		return r;
 	*out = take(reader);
 	return 0;
+}
+
+int store_probe(const char *state_path)
+{
+	struct store_reader *reader = NULL;
+	int r = store_reader_open(state_path, NULL, &reader);
+
+	store_reader_close(reader);
+	return r;
 }
 
 const char *store_reader_log_id(const struct store_reader *reader)

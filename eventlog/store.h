@@ -22,6 +22,9 @@ struct store_reader;
 
 enum { STORE_VERSION = 1 };
 
+/** What store_append() answers when the event does not fit into the quota. */
+enum { STORE_QUOTA = 1 };
+
 /**
  * Open events.db in the folder @state_path for writing, creating it for the log @log_id. Returns
  * 0, -EPROTO (another version), -EBADMSG (damaged, or not a log), -ENOSPC, or another negative
@@ -29,11 +32,23 @@ enum { STORE_VERSION = 1 };
  */
 int store_open(const char *state_path, const char *log_id, struct store **out);
 
+/** What stands in the folder @state_path, without changing it: 0, -ENOENT, -EPROTO, -EBADMSG, or another negative errno. */
+int store_probe(const char *state_path);
+
 /** Close and free. An open transaction is rolled back. NULL is fine. */
 void store_close(struct store *store);
 
 /** Cleanup for scoped(). */
 void store_closep(struct store **store);
+
+/**
+ * From now on the database and its WAL stay below @bytes: store_append() then answers STORE_QUOTA. 0: no quota. An estimate that is
+ * never too low decides, so the last few hundred KiB may stay unused.
+ */
+void store_set_quota(struct store *store, uint64_t bytes);
+
+/** Empty the WAL, outside of a transaction. Returns 0 or a negative errno. */
+int store_shrink(struct store *store);
 
 /** Whether store_open() created it. */
 bool store_is_new(const struct store *store);
@@ -50,10 +65,16 @@ int store_last_time(struct store *store, int64_t *out_ns);
 /** The smallest seq; 0 when there is no row. Returns 0 or a negative errno. */
 int store_oldest_seq(struct store *store, uint64_t *out_seq);
 
-/** Begin a transaction. Returns 0 or a negative errno; -EBUSY: another process writes. */
+/**
+ * Begin a transaction. Returns 0 or a negative errno; -EBUSY: another process writes; -ENOENT: the
+ * file was removed or replaced.
+ */
 int store_begin(struct store *store);
 
-/** Add an event. One whose seq is there already is left alone. Returns 0 or a negative errno. */
+/**
+ * Add an event. One whose seq is there already is left alone. Returns 0, STORE_QUOTA (nothing was added; what was
+ * added before may be committed), or a negative errno.
+ */
 int store_append(struct store *store, const struct event *event);
 
 /**

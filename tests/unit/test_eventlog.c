@@ -460,7 +460,7 @@ static void events_lost_with_the_power_leave_no_hole(void)
 	}
 }
 
-static void journal_of_another_log_is_refused(void)
+static void journal_of_another_log_is_set_aside_with_its_database(void)
 {
 	const char *one = make_folder();
 	const char *two = make_folder();
@@ -473,7 +473,9 @@ static void journal_of_another_log_is_refused(void)
 	snprintf(from, sizeof(from), "%s/journal", one);
 	snprintf(to, sizeof(to), "%s/journal", two);
 	check(rename(from, to) == 0);
-	check(try_open(two, EVENTLOG_FSYNC, &log, &found) == -EBADMSG);
+	check(try_open(two, EVENTLOG_FSYNC, &log, &found) == 0);
+	check(found.was_set_aside && found.was_unclean && eventlog_next_seq(log) == 1);
+	eventlog_close(log);
 }
 
 /* ---- Kill ---- */
@@ -870,7 +872,7 @@ int main(void)
 		unit(deleted_rows_are_a_gap),
 		unit(lost_files_do_not_make_numbers_come_back),
 		unit(events_lost_with_the_power_leave_no_hole),
-		unit(journal_of_another_log_is_refused),
+		unit(journal_of_another_log_is_set_aside_with_its_database),
 		unit(kill_loses_nothing_and_repeats_nothing),
 		unit(orphans_keep_their_slots_until_resolved),
 		unit(full_disk_is_told_before_the_change_and_loses_nothing),

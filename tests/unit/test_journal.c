@@ -66,7 +66,7 @@ static uint64_t append(struct journal *journal, struct intent *intent, size_t le
 	struct orphan before = { .steps = 0 };
 	struct event read;
 
-	check(journal_reserve(journal, room) == 0);
+	check(journal_reserve(journal, room, JOURNAL_ANY_ROOM) == 0);
 	if (intent) {
 		intent_read(intent, &read, &before);
 		intent_begin(intent, 7, before.steps, &event);
@@ -142,7 +142,7 @@ static void time_never_goes_back(void)
 
 	check(journal_create(folder, id, JOURNAL_RING_MIN, &journal) == 0);
 	check(journal_recover(journal, 0, later) == 0);
-	check(journal_reserve(journal, journal_room_for(&event)) == 0);
+	check(journal_reserve(journal, journal_room_for(&event), JOURNAL_ANY_ROOM) == 0);
 	journal_append(journal, journal_room_for(&event), NULL, &event);
 	check(event.time_ns == later);
 }
@@ -155,14 +155,14 @@ static void full_ring_has_room_again_once_drained(void)
 	size_t room = journal_room_for(&event);
 	unsigned count = 0;
 
-	while (journal_reserve(journal, room) == 0) {
+	while (journal_reserve(journal, room, JOURNAL_ANY_ROOM) == 0) {
 		journal_append(journal, room, NULL, &event);
 		count++;
 	}
-	check(journal_reserve(journal, room) == JOURNAL_FULL);
-	check(count > 900);
+	check(journal_reserve(journal, room, JOURNAL_ANY_ROOM) == JOURNAL_FULL);
+	check(count > 800);
 	check(drain_all(journal) == count);
-	check(journal_reserve(journal, room) == 0);
+	check(journal_reserve(journal, room, JOURNAL_ANY_ROOM) == 0);
 	journal_unreserve(journal, room);
 }
 
@@ -171,13 +171,113 @@ static void full_ring_of_a_failing_drain_is_an_error(void)
 	scoped(closep) int folder = make_folder();
 	scoped(journal_closep) struct journal *journal = make_journal(folder);
 
-	check(journal_reserve(journal, JOURNAL_RING_MIN) == 0);
-	check(journal_reserve(journal, 8) == JOURNAL_FULL);
+	check(journal_reserve(journal, JOURNAL_RING_MIN, JOURNAL_LAST_ROOM) == 0);
+	check(journal_reserve(journal, 8, JOURNAL_ANY_ROOM) == JOURNAL_FULL);
 	journal_set_error(journal, -ENOSPC);
-	check(journal_reserve(journal, 8) == -ENOSPC);
-	check(journal_reserve_wait(journal, 8) == -ENOSPC);
+	check(journal_reserve(journal, 8, JOURNAL_ANY_ROOM) == -ENOSPC);
+	check(journal_reserve_wait(journal, 8, JOURNAL_ANY_ROOM) == -ENOSPC);
 	journal_set_error(journal, 0);
-	check(journal_reserve(journal, 8) == JOURNAL_FULL);
+	check(journal_reserve(journal, 8, JOURNAL_ANY_ROOM) == JOURNAL_FULL);
+}
+
+static void what_cannot_be_refused_has_the_last_part_of_the_ring(void)
+{
+	scoped(closep) int folder = make_folder();
+	scoped(journal_closep) struct journal *journal = make_journal(folder);
+	size_t room = JOURNAL_RING_MIN / JOURNAL_LAST_PART;
+
+	check(journal_reserve(journal, JOURNAL_RING_MIN - room, JOURNAL_ANY_ROOM) == 0);
+	check(journal_reserve(journal, 8, JOURNAL_ANY_ROOM) == JOURNAL_FULL);
+	check(journal_reserve(journal, room, JOURNAL_LAST_ROOM) == 0);
+	check(journal_reserve(journal, 8, JOURNAL_LAST_ROOM) == JOURNAL_FULL);
+}
+
+static void lose(struct journal *journal, struct intent *intent)
+{
+	struct event event = make_event(10);
+
+	intent_begin(intent, 7, 0, &event);
+	journal_lose(journal, intent);
+}
+
+static void one_gap_counts_what_was_lost_also_before_a_kill(void)
+{
+	scoped(closep) int folder = make_folder();
+	scoped(journal_closep) struct journal *journal = make_journal(folder);
+	uint64_t position;
+	struct event event;
+
+	append(journal, NULL, 10);
+	lose(journal, journal_intent(journal, 0));
+	lose(journal, journal_intent(journal, 1));
+	journal = reopen(folder, journal, 0);
+	lose(journal, journal_intent(journal, 2));
+	check(journal_lost(journal) == 3);
+	check(journal_reserve(journal, 8, JOURNAL_LAST_ROOM) == JOURNAL_FULL);
+
+	check(journal_tell_gap(journal) && !journal_tell_gap(journal));
+	check(journal_lost(journal) == 0);
+	check(append(journal, NULL, 10) == 3);
+	position = journal_head(journal);
+	check(journal_peek(journal, &position, &event) == 1 && event.seq == 1);
+	check(journal_peek(journal, &position, &event) == 1 && event.op == EVENT_GAP);
+	check(event.seq == 2 && event.offset == 2 && event.length == 3);
+}
+
+static void no_gap_is_told_while_the_next_change_would_be_lost_again(void)
+{
+	scoped(closep) int folder = make_folder();
+	scoped(journal_closep) struct journal *journal = make_journal(folder);
+
+	lose(journal, journal_intent(journal, 0));
+	journal_set_error(journal, -ENOSPC);
+	check(!journal_tell_gap(journal));
+	journal_set_error(journal, 0);
+	check(journal_tell_gap(journal));
+	check(journal_reserve(journal, JOURNAL_RING_MIN / 2 + 8, JOURNAL_ANY_ROOM) == 0);
+	lose(journal, journal_intent(journal, 0));
+	check(!journal_tell_gap(journal));
+}
+
+/* A kill between the append of the gap and the note that it has been told. */
+static void a_gap_is_told_once_however_a_kill_comes(void)
+{
+	scoped(closep) int folder = make_folder();
+	scoped(journal_closep) struct journal *journal = make_journal(folder);
+
+	lose(journal, journal_intent(journal, 0));
+	check(journal_tell_gap(journal));
+	journal->header->lost_told = 0;
+	journal->header->gap_seq = 1;
+	journal = reopen(folder, journal, 0);
+	check(journal_lost(journal) == 0);
+
+	/* And one before it. */
+	lose(journal, journal_intent(journal, 0));
+	journal->header->lost_telling = journal->header->lost;
+	journal->header->gap_seq = 2;
+	journal = reopen(folder, journal, 0);
+	check(journal_lost(journal) == 1);
+}
+
+/* The number that it took tells whether it was counted. */
+static void a_lost_change_is_counted_once_however_a_kill_comes(void)
+{
+	scoped(closep) int folder = make_folder();
+	scoped(journal_closep) struct journal *journal = make_journal(folder);
+	struct event event = make_event(10), read;
+	struct orphan orphan;
+
+	intent_begin(journal_intent(journal, 0), 7, 0, &event);
+	intent_take_lost(journal_intent(journal, 0), 1);
+	intent_begin(journal_intent(journal, 1), 8, 0, &event);
+	intent_take_lost(journal_intent(journal, 1), 2);
+	journal->header->lost = 1;
+	journal = reopen(folder, journal, 0);
+	check(intent_read(journal_intent(journal, 0), &read, &orphan));
+	check(orphan.state == INTENT_DONE && orphan.steps == 1);
+	check(intent_read(journal_intent(journal, 1), &read, &orphan));
+	check(orphan.state == INTENT_BEGUN && orphan.steps == 0);
 }
 
 static void *give_room(void *argument)
@@ -193,9 +293,9 @@ static void waiting_for_room_ends_when_there_is_some(void)
 	scoped(journal_closep) struct journal *journal = make_journal(folder);
 	pthread_t thread;
 
-	check(journal_reserve(journal, JOURNAL_RING_MIN) == 0);
+	check(journal_reserve(journal, JOURNAL_RING_MIN, JOURNAL_LAST_ROOM) == 0);
 	check(pthread_create(&thread, NULL, give_room, journal) == 0);
-	check(journal_reserve_wait(journal, 4096) == 0);
+	check(journal_reserve_wait(journal, 4096, JOURNAL_ANY_ROOM) == 0);
 	pthread_join(thread, NULL);
 }
 
@@ -496,6 +596,11 @@ int main(void)
 		unit(time_never_goes_back),
 		unit(full_ring_has_room_again_once_drained),
 		unit(full_ring_of_a_failing_drain_is_an_error),
+		unit(what_cannot_be_refused_has_the_last_part_of_the_ring),
+		unit(one_gap_counts_what_was_lost_also_before_a_kill),
+		unit(no_gap_is_told_while_the_next_change_would_be_lost_again),
+		unit(a_gap_is_told_once_however_a_kill_comes),
+		unit(a_lost_change_is_counted_once_however_a_kill_comes),
 		unit(waiting_for_room_ends_when_there_is_some),
 		unit(killed_user_leaves_all_events),
 		unit(event_whose_tail_was_not_moved_counts),
