@@ -116,7 +116,10 @@ static const struct fact facts[] = {
 	{ "next", "next event", format_text },
 	{ "events_per_s", "rate", format_rate },
 	{ "log_size", "log size", format_size },
+	{ "log_quota", "log quota", format_size },
 	{ "log_error", "log error", format_text },
+	{ "lost", "changes not logged", format_events },
+	{ "set_aside", "damaged log set aside", format_text },
 	{ "durability", "durability", format_text },
 	{ "journal", "journal fill", format_fill },
 	{ "drain_lag", "drain lag", format_events },
@@ -177,7 +180,7 @@ static const char *color_of(const char *key, const json_t *value)
 {
 	bool is_reason = strcmp(key, "passthrough_reason") == 0;
 
-	if (strcmp(key, "log_error") == 0)
+	if (strcmp(key, "log_error") == 0 || strcmp(key, "lost") == 0 || strcmp(key, "set_aside") == 0)
 		return "red";
 	return is_reason || json_is_false(value) ? "yellow" : NULL;
 }

@@ -21,6 +21,7 @@ enum {
 	NEAR_MAX = 2,                 /* letters that may differ */
 	JOURNAL_SIZE_MIN = 1 << 20,   /* bytes; as eventlog.h has it */
 	JOURNAL_SIZE_MAX = 1 << 30,
+	LOG_QUOTA_MIN = 8 << 20,      /* the smallest journal, and a database with some events */
 	MAX_READ_MIN = 4096,          /* a page: the kernel reads nothing smaller */
 	LETTER_REHEARSE = 256,        /* a long option has no letter */
 };
@@ -50,6 +51,8 @@ const char options_help[] =
 	"  transport=auto|classic|io_uring   how requests come from the kernel\n"
 	"  durability=fsync|always|process   when events are on stable storage\n"
 	"  journal_size=SIZE                 of the journal, 1M to 1G\n"
+	"  log-quota=SIZE                    of the log in all, 8M or more\n"
+	"  on-log-full=fail|gap              what becomes of changes that cannot be logged\n"
 	"  allow_other, allow_root           who may use the mount (run by root: all)\n"
 	"  default_permissions               always on\n"
 	"  fsname=NAME, subtype=NAME         what the table of mounts shows\n"
@@ -83,6 +86,12 @@ static const struct word durabilities[] = {
 	{ "fsync", EVENTLOG_FSYNC },
 	{ "always", EVENTLOG_ALWAYS },
 	{ "process", EVENTLOG_PROCESS },
+	{ 0 },
+};
+
+static const struct word on_fulls[] = {
+	{ "fail", EVENTLOG_FAIL },
+	{ "gap", EVENTLOG_GAP },
 	{ 0 },
 };
 
@@ -232,6 +241,16 @@ static int apply_journal_size(struct options *options, const struct option_row *
 	return 0;
 }
 
+static int apply_log_quota(struct options *options, const struct option_row *row, const char *value)
+{
+	uint64_t size;
+
+	if (!read_size(value, &size) || size < LOG_QUOTA_MIN)
+		return complain(options, "%s=%s: not a size of 8M or more", row->name, value);
+	options->log_quota = size;
+	return 0;
+}
+
 static int apply_max_read(struct options *options, const struct option_row *row, const char *value)
 {
 	uint64_t size;
@@ -304,6 +323,8 @@ static const struct option_row rows[] = {
 	WORD("transport", transport, transports),
 	WORD("durability", durability, durabilities),
 	NUMBER("journal_size", apply_journal_size),
+	NUMBER("log-quota", apply_log_quota),
+	WORD("on-log-full", on_full, on_fulls),
 };
 
 enum { ROW_COUNT = sizeof(rows) / sizeof(rows[0]) };

@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum options_transport { TRANSPORT_AUTO, TRANSPORT_CLASSIC, TRANSPORT_IO_URING };
 
@@ -45,6 +46,8 @@ struct options {
 	enum fs_choice passthrough;
 	enum eventlog_durability durability;
 	size_t journal_size; /* bytes; 0: the log's default */
+	enum eventlog_on_full on_full;
+	uint64_t log_quota;  /* bytes; 0: none */
 
 	char *complaint; /* after -EINVAL: what is wrong, a sentence without its full stop */
 };

@@ -65,6 +65,9 @@ static enum exit_status refuse_log(const struct worker *worker, int error)
 	case -EBADMSG:
 		log_error("the log in %s is damaged, or no log", path);
 		return STATUS_LOG;
+	case -ERANGE:
+		log_error("log-quota is too small for the journal of the log in %s; give it more, or a smaller journal_size", path);
+		return STATUS_LOG;
 	default:
 		log_error("cannot open the log in %s: %s", path, strerror(-error));
 		return STATUS_STATE;
@@ -81,6 +84,8 @@ static int open_log(struct worker *worker)
 		.state_path = folder,
 		.journal_size = worker->setup->options.journal_size,
 		.durability = worker->setup->options.durability,
+		.on_full = worker->setup->options.on_full,
+		.quota = worker->setup->options.log_quota,
 	};
 	int tries = worker->options->restarts ? LOCK_TRIES : 1;
 	struct eventlog_found found;

@@ -10,6 +10,23 @@
 #include <inttypes.h>
 #include <string.h>
 
+/* null: there is nothing to say about it. */
+static void write_count(struct bytes *out, const char *key, uint64_t count)
+{
+	bytes_append_format(out, ",\"%s\":", key);
+	if (count)
+		bytes_append_u64(out, count);
+	else
+		bytes_append_string(out, "null");
+}
+
+static void write_room(struct bytes *out, const struct eventlog_stat *stat)
+{
+	write_count(out, "log_quota", stat->quota);
+	write_count(out, "lost", stat->lost);
+	bytes_append_format(out, ",\"set_aside\":%s", stat->was_set_aside ? "true" : "null");
+}
+
 static void write_log(struct bytes *out, struct hub *hub, const struct eventlog_stat *stat)
 {
 	const char *id = eventlog_id(hub->log);
@@ -19,10 +36,12 @@ static void write_log(struct bytes *out, struct hub *hub, const struct eventlog_
 	bytes_append_format(out,
 			    ",\"oldest\":%" PRIu64 ",\"next\":%" PRIu64 ",\"events_per_s\":%.1f"
 			    ",\"journal\":{\"size\":%" PRIu64 ",\"used\":%" PRIu64 "}"
-			    ",\"drain_lag\":%" PRIu64 ",\"log_size\":%" PRIu64 ",\"log_error\":",
+			    ",\"drain_lag\":%" PRIu64 ",\"log_size\":%" PRIu64,
 			    stat->oldest_seq, stat->next_seq, stat->events_per_s,
 			    stat->journal_size, stat->journal_used,
 			    stat->next_seq - 1 - stat->stored_seq, stat->store_size);
+	write_room(out, stat);
+	bytes_append_string(out, ",\"log_error\":");
 	if (stat->error)
 		bytes_append_format(out, "\"%s\"", strerrorname_np(-stat->error) ?: "EIO");
 	else

@@ -113,12 +113,13 @@ static void values_are_read(void)
 	scoped(options_finish) struct options options = { 0 };
 
 	check(parse(&options, "/src -o state=/s,socket=/k,subscribers=dev,fsname=n,subtype=t,max_read=65536,"
-			      "journal_size=16M,transport=io_uring,passthrough=off,durability=always,"
+			      "journal_size=16M,log-quota=1G,on-log-full=gap,transport=io_uring,passthrough=off,durability=always,"
 			      "allow_other,default_permissions,auto_unmount") == OPTIONS_MOUNT);
 	check(strcmp(options.state, "/s") == 0 && strcmp(options.socket, "/k") == 0);
 	check(strcmp(options.subscribers, "dev") == 0);
 	check(strcmp(options.fsname, "n") == 0 && strcmp(options.subtype, "t") == 0);
 	check(options.max_read == 65536 && options.journal_size == 16 << 20);
+	check(options.log_quota == 1 << 30 && options.on_full == EVENTLOG_GAP);
 	check(options.transport == TRANSPORT_IO_URING && options.passthrough == FS_OFF);
 	check(options.durability == EVENTLOG_ALWAYS);
 	check(options.allow_other && !options.allow_root && options.auto_unmount);
@@ -177,6 +178,9 @@ static void bad_values_are_refused(void)
 	is_refused("/src -o max_read=1", "max_read");
 	is_refused("/src -o max_read=-1", "max_read");
 	is_refused("/src -o journal_size=1k", "journal_size");
+	is_refused("/src -o log-quota=7M", "log-quota");
+	is_refused("/src -o log-quota=all", "log-quota");
+	is_refused("/src -o on-log-full=wait", "fail or gap");
 	is_refused("/src -o journal_size=2G", "journal_size");
 	is_refused("/src -o journal_size=16MB", "journal_size");
 	is_refused("/src -o journal_size=99999999999999999999", "journal_size");
