@@ -1,12 +1,14 @@
 """
 Full and failing disks. The log's disk full: changes fail before they are made and go on by themselves when there is room.
-The source's disk full: programs see what the disk says, and no event tells of more. A damaged log is refused, and kept.
+With on-log-full=gap they are made, and one gap event counts them. The source's disk full: programs see what the disk says,
+and no event tells of more.
 """
 
 import contextlib
 import errno
 import os
-import shutil
+import resource
+import sqlite3
 import subprocess
 
 import pytest
@@ -21,6 +23,7 @@ ROOM = 2 << 20
 SOURCE_DISK = 4 << 20
 STATUS_STATE = 6
 STATUS_LOG = 7
+STATUS_USAGE = 1
 
 CANNOT_WRITE = "cannot write to the log"
 CAN_AGAIN = "the log can be written to again"
@@ -176,6 +179,160 @@ def test_a_full_log_refuses_changes_before_they_are_made_and_goes_on_when_there_
     show(f"{made} changes until the log's disk was full")
 
 
+def test_a_file_closed_while_the_log_is_full_has_its_close_event_when_there_is_room(state_disk, mount):
+    mounted = mount_on(mount, state_disk)
+    mounted.expect_stderr = True
+    mounted.start()
+    with end_of(mounted):
+        write(mounted.path("old"), b"what was there")
+        since = mounted.sync()
+        fd = os.open(mounted.path("held"), os.O_WRONLY | os.O_CREAT, 0o644)
+        os.write(fd, b"written before")
+        ballast, _ = fill_log(mounted, state_disk)
+        os.close(fd)
+        os.unlink(ballast)
+        harness.wait_until(lambda: can_change(mounted, "again"), "changes to go on")
+        mounted.settle()
+        assert [event["op"] for event in mounted.events(since) if event["path"] == "held"] == [
+            "create", "write", "close"]
+
+
+def lose_changes(mounted, count):
+    for number in range(count):
+        os.mkdir(mounted.path(f"lost{number}"))
+
+
+def gaps(mounted, since=0):
+    return [event for event in mounted.events(since) if event["op"] == "gap"]
+
+
+def fill_log_and_lose(mounted, state_disk):
+    """Until changes are lost. Returns the ballast, whose end makes room."""
+    mounted.sync()
+    ballast = os.path.join(state_disk, "ballast")
+    disk_image.fill(ballast, leave=ROOM)
+    for number in range(1_000_000):
+        os.mkdir(mounted.path(f"storm{number}-" + "x" * 180))
+        if number % 100 == 0 and mounted.status()["lost"]:
+            return ballast
+    raise AssertionError("the log never got full")
+
+
+def check_one_gap(mounted, lost):
+    """One gap, of @lost changes, with the next number; all before and behind it in order."""
+    events = mounted.events()
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert [(event["first"], event["count"]) for event in events if event["op"] == "gap"] == [
+        (event["seq"], lost) for event in events if event["op"] == "gap"]
+    assert len(gaps(mounted)) == 1
+    made = {event["path"] for event in events if event["op"] == "mkdir"}
+    assert len(set(os.listdir(mounted.source)) - made) == lost, "what is not in the log is what the gap counts"
+
+
+@pytest.mark.parametrize("killed", ["nobody", "worker", "all"])
+def test_with_gap_changes_go_on_while_the_log_is_full_and_one_gap_event_counts_them(state_disk, mount, killed):
+    mounted = mount_on(mount, state_disk, options="on-log-full=gap")
+    mounted.expect_stderr = True
+    mounted.expect_replay = False
+    mounted.start()
+    with end_of(mounted):
+        ballast = fill_log_and_lose(mounted, state_disk)
+        lose_changes(mounted, 100)
+        lost = mounted.status()["lost"]
+        assert lost >= 100 and gaps(mounted) == []
+        if killed == "worker":
+            mounted.kill_worker()
+        elif killed == "all":
+            mounted.kill_all()
+            harness.abort_mounts(mounted.folder)
+            mounted.start()
+            # That it was mounted is lost, too, but is no directory.
+            lost = mounted.status()["lost"] - 1
+        os.mkdir(mounted.path("one-more"))
+        lost += 1
+        os.unlink(ballast)
+        harness.wait_until(lambda: gaps(mounted), "the gap to be told", timeout=60)
+        assert mounted.status()["lost"] is None
+        storm_until_done(mounted, "after", 20)
+        mounted.settle()
+        if killed != "all":
+            check_one_gap(mounted, lost)
+        else:
+            assert [event["count"] for event in gaps(mounted)] == [lost + 1]
+        gap = gaps(mounted)[0]
+        # A subscriber that stands before, at and behind the gap gets what follows.
+        for since in (gap["seq"] - 2, gap["seq"] - 1, gap["seq"]):
+            assert mounted.events(since)[0]["seq"] == since + 1
+        # What was made behind the gap replays onto the tree as it was there.
+        tail = mounted.events(gap["seq"])
+        made = [event["path"] for event in tail if event["op"] == "mkdir"]
+        assert made == [f"after{number}" for number in range(20)]
+        shown = subprocess.run([harness.HRFS, "log", mounted.state, "--json", "--op", "gap"], capture_output=True,
+                               text=True, check=True, timeout=harness.PATIENCE_S)
+        assert shown.stdout.count("\n") == 1
+
+
+def log_bytes(mounted):
+    total = 0
+    for name in ("events.db", "events.db-wal", "journal"):
+        with contextlib.suppress(FileNotFoundError):
+            total += os.path.getsize(f"{mounted.state}/{name}")
+    return total
+
+
+def test_a_log_never_grows_above_its_quota_and_a_larger_one_lets_changes_go_on(mount):
+    quota = 8 << 20
+    mounted = mount(start=False, options="journal_size=1M,log-quota=8M")
+    mounted.expect_stderr = True
+    mounted.start()
+    largest = 0
+
+    with pytest.raises(OSError) as caught:
+        for number in range(1_000_000):
+            os.mkdir(mounted.path(f"{number}-" + "x" * 180))
+            if number % 50 == 0:
+                largest = max(largest, log_bytes(mounted))
+    assert is_enospc(caught.value)
+    assert max(largest, log_bytes(mounted)) <= quota
+    assert log_bytes(mounted) > quota // 2, "most of the quota is of use"
+    assert mounted.status()["log_error"] == "EDQUOT" and mounted.status()["log_quota"] == quota
+    mounted.stop()
+    assert log_bytes(mounted) <= quota
+    mounted.options = "journal_size=1M,log-quota=32M"
+    mounted.start()
+    harness.wait_until(lambda: can_change(mounted, "again"), "changes to go on")
+
+
+@pytest.mark.parametrize("options, status", [("log-quota=1M", STATUS_USAGE), ("log-quota=none", STATUS_USAGE),
+                                             ("journal_size=32M,log-quota=16M", STATUS_LOG)])
+def test_a_quota_too_small_to_work_with_is_refused(mount, options, status):
+    mounted = mount(start=False, options=options)
+    failed = subprocess.run(mounted.command(), capture_output=True, text=True, timeout=harness.PATIENCE_S)
+    assert failed.returncode == status
+    assert failed.stderr.count("\n") == 1 and "log-quota" in failed.stderr
+    assert harness.mounts_below(mounted.folder) == []
+
+
+def test_changes_wait_while_another_program_writes_to_the_database_and_none_is_lost(mount):
+    mounted = mount(start=False, options="journal_size=1M,on-log-full=gap")
+    mounted.expect_stderr = True
+    mounted.start()
+    os.mkdir(mounted.path("before"))
+    mounted.sync()
+    with contextlib.closing(sqlite3.connect(f"{mounted.state}/events.db", isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        storm = subprocess.Popen(["sh", "-c", f'cd "{mounted.point}" && i=0; name={"x" * 180}; '
+                                  'while [ $i -lt 3000 ]; do : > $i$name; i=$((i + 1)); done'])
+        harness.wait_until(lambda: mounted.status()["log_error"] == "EBUSY", "the daemon to say so", timeout=60)
+        harness.wait_until(lambda: mounted.status()["journal"]["used"] > 800_000, "the ring to be full", timeout=60)
+        assert storm.poll() is None, "it waits"
+        database.execute("ROLLBACK")
+    assert storm.wait(60) == 0
+    mounted.settle()
+    assert mounted.status()["log_error"] is None
+    assert gaps(mounted) == []
+
+
 def test_a_daemon_killed_while_its_log_is_full_comes_back(state_disk, mount):
     mounted = mount_on(mount, state_disk)
     mounted.expect_stderr = True
@@ -270,79 +427,73 @@ def test_a_full_source_gives_short_writes_and_enospc_and_events_only_of_what_hap
         write(mounted.path("small"), b"there is room again")
 
 
-# ---- A damaged log ----
+SMALL = 20 << 20
 
-def truncate_journal(state):
-    os.truncate(f"{state}/journal", os.path.getsize(f"{state}/journal") // 2)
-
-
-def empty_journal(state):
-    os.truncate(f"{state}/journal", 0)
-
-
-def scribble_over(name):
-    def scribble(state):
-        with open(f"{state}/{name}", "r+b") as file:
-            file.write(b"\xa5" * 4096)
-    return scribble
+# Each fills the disk of its source by a call of its own.
+FILLERS = {
+    "fallocate": lambda path, number: allocate(f"{path}/a{number}", 1 << 20),
+    "mkdir": lambda path, number: os.mkdir(f"{path}/d{number}"),
+    "symlink": lambda path, number: os.symlink("t" * 900, f"{path}/s{number}"),
+    "copy_file_range": lambda path, number: copy(f"{path}/seed", f"{path}/c{number}"),
+    "setxattr": lambda path, number: os.setxattr(f"{path}/seed", f"user.{number}", b"v" * 900),
+}
 
 
-def scribble_over_table(state):
-    """In the middle of the database, where its first page does not tell."""
-    with open(f"{state}/events.db", "r+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(4096)
-        file.write(b"\xa5" * (size - 4096))
+def allocate(path, size):
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        os.posix_fallocate(fd, 0, size)
+    finally:
+        os.close(fd)
 
 
-def contents(folder):
-    found = {}
-    for name in sorted(os.listdir(folder)):
-        with open(os.path.join(folder, name), "rb") as file:
-            found[name] = file.read()
-    return found
+def copy(old, new):
+    with open(old, "rb") as source, open(new, "wb", buffering=0) as target:
+        assert os.copy_file_range(source.fileno(), target.fileno(), 1 << 20) > 0
 
 
-# After a kill the pages of the database are in its WAL as well, and damage to them does no harm.
-DAMAGES = [
-    pytest.param("unmounted", truncate_journal, id="journal cut in half"),
-    pytest.param("killed", truncate_journal, id="journal of a killed daemon cut in half"),
-    pytest.param("killed", empty_journal, id="journal of a killed daemon emptied"),
-    pytest.param("unmounted", scribble_over("journal"), id="journal's header scribbled over"),
-    pytest.param("killed", scribble_over("journal"), id="header of a killed daemon's journal scribbled over"),
-    pytest.param("unmounted", scribble_over("events.db"), id="database's header scribbled over"),
-    pytest.param("unmounted", scribble_over_table, id="database's pages scribbled over"),
-]
+@pytest.mark.parametrize("filler", FILLERS)
+def test_a_source_filled_by_any_call_says_so_and_the_log_replays_to_what_is_there(place, mount, filler):
+    with disk_image.Image(place, SMALL) as image:
+        mounted = mount(start=False, source=os.path.join(image.point, "source"))
+        mounted.start()
+        with end_of(mounted):
+            write(mounted.path("seed"), os.urandom(1 << 20))
+            if filler != "setxattr":
+                disk_image.fill(os.path.join(image.point, "ballast"), leave=1 << 20)
+            with pytest.raises(OSError) as caught:
+                for number in range(100_000):
+                    FILLERS[filler](mounted.point, number)
+            assert caught.value.errno == errno.ENOSPC
+            if filler == "setxattr":
+                told = {event["name"] for event in mounted.events() if event["op"] == "setxattr"}
+                assert told == set(os.listxattr(f"{mounted.source}/seed"))
+            mounted.settle()
+        os.close(mounted.source_fd)
+        mounted.source_fd = os.open(mounted.folder, os.O_PATH)
 
 
-@pytest.mark.parametrize("end, damage", DAMAGES)
-def test_a_damaged_log_is_refused_aloud_and_nothing_of_it_is_deleted(mount, end, damage):
-    mounted = mount(options="journal_size=1M")
-    mounted.expect_stderr = end == "killed"
-    for number in range(100):
-        os.mkdir(mounted.path(str(number)))
-    mounted.sync()
-    if end == "unmounted":
-        mounted.stop()
-        mounted.check()
+def test_a_write_beyond_the_limit_of_its_process_fails_and_is_no_event(mount):
+    mounted = mount()
+    since = mounted.sync()
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+    program = f"""
+import errno, os, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+fd = os.open({mounted.path("f")!r}, os.O_WRONLY | os.O_CREAT)
+assert os.write(fd, b"x" * 10000) == 8192
+for change in (lambda: os.write(fd, b"y"), lambda: os.truncate(fd, 9000), lambda: os.posix_fallocate(fd, 0, 9000)):
+    try:
+        change()
+    except OSError as error:
+        assert error.errno == errno.EFBIG, error
     else:
-        mounted.kill_all()
-        harness.abort_mounts(mounted.folder)
-    whole = os.path.join(mounted.folder, "whole")
-    shutil.copytree(mounted.state, whole)
-
-    damage(mounted.state)
-    damaged = contents(mounted.state)
-    failed = subprocess.run(mounted.command(), capture_output=True, text=True, timeout=harness.PATIENCE_S)
-    assert failed.returncode == STATUS_LOG, failed.stderr
-    assert mounted.state in failed.stderr and "damaged" in failed.stderr
-    assert harness.mounts_below(mounted.folder) == []
-    after = contents(mounted.state)
-    for name in ("events.db", "journal"):
-        assert after[name] == damaged[name], f"{name} was changed"
-
-    # Put back, it goes on where it was.
-    shutil.rmtree(mounted.state)
-    os.rename(whole, mounted.state)
-    mounted.start()
-    os.mkdir(mounted.path("after"))
+        raise SystemExit("it was allowed")
+"""
+    subprocess.run(["python3", "-c", program], check=True, preexec_fn=limit, timeout=harness.PATIENCE_S)
+    last, before = mounted.wait_for(since, op="close", path="f")
+    assert [(event["op"], event.get("length")) for event in [*before, last]] == [
+        ("create", None), ("write", 8192), ("close", None)]
