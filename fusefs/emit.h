@@ -109,7 +109,7 @@ int emit_finish(struct op *op, int emit, int r);
  */
 int emit_finish_rename(struct op *op, int emit, int r, bool exchange);
 
-/** Log op->event without an announcement, as no step of the request. An event for which there is no room is lost. */
+/** Log op->event without an announcement, as no step of the request. One for which there is no room is counted for a gap. */
 void emit_append(struct op *op);
 
 /** CLOCK_REALTIME of the announcement whose outcome is open; for EMIT_MAYBE. */
