@@ -272,6 +272,23 @@ def test_with_gap_changes_go_on_while_the_log_is_full_and_one_gap_event_counts_t
         assert shown.stdout.count("\n") == 1
 
 
+def test_gaps_count_what_is_lost_while_many_programs_change_the_tree(state_disk, mount):
+    mounted = mount_on(mount, state_disk, options="on-log-full=gap")
+    mounted.expect_stderr = True
+    mounted.expect_replay = False
+    mounted.start()
+    with end_of(mounted):
+        ballast = fill_log_and_lose(mounted, state_disk)
+        storms = [subprocess.Popen(["sh", "-c", f'cd "{mounted.point}" && i=0; '
+                                    f'while [ $i -lt 400 ]; do mkdir many{storm}-$i || exit 1; i=$((i + 1)); done'])
+                  for storm in range(4)]
+        harness.wait_until(lambda: os.path.exists(f"{mounted.source}/many3-50"), "the storms", timeout=60)
+        os.unlink(ballast)
+        assert [storm.wait(120) for storm in storms] == [0] * 4
+        harness.wait_until(lambda: gaps(mounted) and not mounted.status()["lost"], "the gap to be told", timeout=60)
+        check_one_gap(mounted, gaps(mounted)[0]["count"])
+
+
 def log_bytes(mounted):
     total = 0
     for name in ("events.db", "events.db-wal", "journal"):
