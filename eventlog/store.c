@@ -16,11 +16,11 @@
 #include "base/scope.h"
 #include "eventlog/eventlog.h"
 #include "eventlog/intern.h"
+#include "eventlog/sql.h"
 #include "proto/event.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <sqlite3.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -33,7 +33,6 @@
 enum {
 	PATHS_MAX = 1 << 16, /* interned paths kept in memory */
 	COMMS_MAX = 1 << 10,
-	BUSY_MS = 1000, /* how long another process's write lock is waited for */
 	BATCH_ROWS = 256,
 	BATCH_BYTES = 256 << 10,
 	PAGE_BYTES = 4096,
@@ -129,92 +128,10 @@ enum column {
 	"coalesce(" path ", x'') = ?5 OR (coalesce(" path ", x'') >= ?6 AND coalesce(" path        \
 	", x'') < ?7)"
 
-static int errno_from_sqlite(sqlite3 *db, int code)
-{
-	int system = db ? sqlite3_system_errno(db) : 0;
-
-	switch (code & 0xff) {
-	case SQLITE_OK:
-	case SQLITE_ROW:
-	case SQLITE_DONE:
-		return 0;
-	case SQLITE_FULL:
-		return -ENOSPC;
-	case SQLITE_BUSY:
-	case SQLITE_LOCKED:
-		return -EBUSY;
-	case SQLITE_NOMEM:
-		return -ENOMEM;
-	case SQLITE_CORRUPT:
-	case SQLITE_NOTADB:
-	case SQLITE_ERROR: /* the tables are not ours */
-		return -EBADMSG;
-	case SQLITE_READONLY:
-		return -EROFS;
-	case SQLITE_PERM:
-	case SQLITE_AUTH:
-		return -EACCES;
-	case SQLITE_CANTOPEN:
-	case SQLITE_IOERR:
-		/* The file is shorter than it says. */
-		if (db && sqlite3_extended_errcode(db) == SQLITE_IOERR_SHORT_READ)
-			return -EBADMSG;
-		return system > 0 ? -system : -EIO;
-	default:
-		return -EIO;
-	}
-}
-
-/* Run @statement for its effect. */
-static int run(sqlite3_stmt *statement)
-{
-	int code = sqlite3_step(statement);
-	int r = errno_from_sqlite(sqlite3_db_handle(statement), code);
-
-	sqlite3_reset(statement);
-	return r;
-}
-
-static int exec(sqlite3 *db, const char *sql)
-{
-	return errno_from_sqlite(db, sqlite3_exec(db, sql, NULL, NULL, NULL));
-}
-
-static int prepare(sqlite3 *db, const char *sql, sqlite3_stmt **out)
-{
-	return errno_from_sqlite(
-		db, sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, out, NULL));
-}
-
-static void finalizep(sqlite3_stmt **statement)
-{
-	sqlite3_finalize(*statement);
-}
-
-/* The number that @statement selects; untouched when there is no row. Resets it. */
-static int select_number(sqlite3_stmt *statement, int64_t *out)
-{
-	int code = sqlite3_step(statement);
-	int r = errno_from_sqlite(sqlite3_db_handle(statement), code);
-
-	if (code == SQLITE_ROW)
-		*out = sqlite3_column_int64(statement, 0);
-	sqlite3_reset(statement);
-	return r;
-}
-
-static int query_number(sqlite3 *db, const char *sql, int64_t *out)
-{
-	scoped(finalizep) sqlite3_stmt *statement = NULL;
-	int r = prepare(db, sql, &statement);
-
-	return r < 0 ? r : select_number(statement, out);
-}
-
 static int read_log_id(sqlite3 *db, char log_id[EVENTLOG_ID_SIZE])
 {
-	scoped(finalizep) sqlite3_stmt *statement = NULL;
-	int r = prepare(db, "SELECT value FROM meta WHERE key = 'log_id'", &statement);
+	scoped(sql_finalizep) sqlite3_stmt *statement = NULL;
+	int r = sql_prepare(db, "SELECT value FROM meta WHERE key = 'log_id'", &statement);
 	int code;
 
 	if (r < 0)
@@ -224,46 +141,8 @@ static int read_log_id(sqlite3 *db, char log_id[EVENTLOG_ID_SIZE])
 		memcpy(log_id, sqlite3_column_text(statement, 0), EVENTLOG_ID_SIZE);
 		return 0;
 	}
-	r = errno_from_sqlite(db, code);
+	r = sql_errno(db, code);
 	return r < 0 ? r : -EBADMSG;
-}
-
-/*
- * SQLite's own file system, but for one thing: a path is used as it is given. SQLite would replace every link in it by what that says at
- * this moment, and so look the folder up anew by name, where the daemon names it by its descriptor (/proc/self/fd/N). Of the file itself it follows
- * no link in any case.
- */
-static sqlite3_vfs vfs;
-
-static int keep_path(sqlite3_vfs *self, const char *path, int size, char *out)
-{
-	return snprintf(out, size, "%s", path) < size ? SQLITE_OK : SQLITE_CANTOPEN;
-}
-
-static void register_vfs(void)
-{
-	const sqlite3_vfs *usual = sqlite3_vfs_find("unix");
-
-	if (!usual)
-		return;
-	vfs = *usual;
-	vfs.pNext = NULL;
-	vfs.zName = "hrfs";
-	vfs.xFullPathname = keep_path;
-	sqlite3_vfs_register(&vfs, false);
-}
-
-static int open_db(const char *path, int flags, sqlite3 **out)
-{
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-	int r;
-
-	pthread_once(&once, register_vfs);
-	r = errno_from_sqlite(NULL, sqlite3_open_v2(path, out, flags | SQLITE_OPEN_NOMUTEX, "hrfs"));
-	if (r < 0)
-		return *out ? errno_from_sqlite(*out, sqlite3_errcode(*out)) : r;
-	sqlite3_busy_timeout(*out, BUSY_MS);
-	return exec(*out, "PRAGMA temp_store = MEMORY");
 }
 
 /* Returns whether it has a schema (0 or 1), or -EPROTO or another negative errno. */
@@ -271,11 +150,11 @@ static int check_version(sqlite3 *db)
 {
 	int64_t version = 0;
 	int64_t tables = 0;
-	int r = query_number(db, "PRAGMA user_version", &version);
+	int r = sql_query_number(db, "PRAGMA user_version", &version);
 
 	if (r < 0)
 		return r;
-	r = query_number(db, "SELECT count(*) FROM sqlite_schema", &tables);
+	r = sql_query_number(db, "SELECT count(*) FROM sqlite_schema", &tables);
 	if (r < 0)
 		return r;
 	if (tables == 0)
@@ -328,22 +207,22 @@ static int create_file(const char *path)
 static int write_names(sqlite3 *db, const char *sql, const char *(*name_of)(unsigned),
 		       unsigned first, unsigned end)
 {
-	scoped(finalizep) sqlite3_stmt *statement = NULL;
-	int r = prepare(db, sql, &statement);
+	scoped(sql_finalizep) sqlite3_stmt *statement = NULL;
+	int r = sql_prepare(db, sql, &statement);
 
 	for (unsigned i = first; r == 0 && i < end; i++) {
 		sqlite3_bind_int(statement, 1, i);
 		sqlite3_bind_text(statement, 2, name_of(i), -1, SQLITE_STATIC);
-		r = run(statement);
+		r = sql_run(statement);
 	}
 	return r;
 }
 
 static int write_meta(sqlite3 *db, const char *log_id)
 {
-	scoped(finalizep) sqlite3_stmt *statement = NULL;
+	scoped(sql_finalizep) sqlite3_stmt *statement = NULL;
 	struct timespec now;
-	int r = prepare(db,
+	int r = sql_prepare(db,
 			"INSERT INTO meta VALUES ('log_id', ?1), ('created', ?2), ('last_seq', 0)",
 			&statement);
 
@@ -352,24 +231,24 @@ static int write_meta(sqlite3 *db, const char *log_id)
 	clock_gettime(CLOCK_REALTIME, &now);
 	sqlite3_bind_text(statement, 1, log_id, -1, SQLITE_STATIC);
 	sqlite3_bind_int64(statement, 2, now.tv_sec * 1000000000ll + now.tv_nsec);
-	return run(statement);
+	return sql_run(statement);
 }
 
 static int create_schema(sqlite3 *db, const char *log_id)
 {
 	char version[64];
-	int r = exec(db, "BEGIN IMMEDIATE");
+	int r = sql_exec(db, "BEGIN IMMEDIATE");
 
 	if (r < 0)
 		return r;
-	r = exec(db, schema_sql);
+	r = sql_exec(db, schema_sql);
 	if (r < 0)
 		return r;
 	r = write_meta(db, log_id);
 	if (r < 0)
 		return r;
 	snprintf(version, sizeof(version), "PRAGMA user_version = %d; COMMIT", STORE_VERSION);
-	return exec(db, version);
+	return sql_exec(db, version);
 }
 
 /* A newer program may know more names. */
@@ -377,11 +256,11 @@ static int update_names(sqlite3 *db)
 {
 	int64_t ops = 0;
 	int64_t origins = 0;
-	int r = query_number(db, "SELECT count(*) FROM op", &ops);
+	int r = sql_query_number(db, "SELECT count(*) FROM op", &ops);
 
 	if (r < 0)
 		return r;
-	r = query_number(db, "SELECT count(*) FROM origin", &origins);
+	r = sql_query_number(db, "SELECT count(*) FROM origin", &origins);
 	if (r < 0)
 		return r;
 	if (ops < EVENT_OP_END - 1)
@@ -395,22 +274,6 @@ static int update_names(sqlite3 *db)
 	return r;
 }
 
-/* Ask for WAL; SQLite answers with the mode it has. */
-static int set_wal(sqlite3 *db)
-{
-	scoped(finalizep) sqlite3_stmt *statement = NULL;
-	int r = prepare(db, "PRAGMA journal_mode = WAL", &statement);
-	int code;
-
-	if (r < 0)
-		return r;
-	code = sqlite3_step(statement);
-	if (code != SQLITE_ROW)
-		return errno_from_sqlite(db, code);
-	return strcmp((const char *)sqlite3_column_text(statement, 0), "wal") == 0 ? 0
-										   : -EOPNOTSUPP;
-}
-
 static int open_schema(struct store *store, const char *log_id)
 {
 	int r = check_version(store->db);
@@ -418,10 +281,10 @@ static int open_schema(struct store *store, const char *log_id)
 	if (r < 0)
 		return r;
 	store->is_new = r == 0;
-	r = set_wal(store->db);
+	r = sql_set_wal(store->db);
 	if (r < 0)
 		return r;
-	r = exec(store->db, writer_pragmas);
+	r = sql_exec(store->db, writer_pragmas);
 	if (r < 0)
 		return r;
 	if (store->is_new)
@@ -452,7 +315,7 @@ static int prepare_writer(struct store *store)
 	};
 
 	for (size_t i = 0; i < sizeof(statements) / sizeof(statements[0]); i++) {
-		int r = prepare(store->db, statements[i].sql, statements[i].out);
+		int r = sql_prepare(store->db, statements[i].sql, statements[i].out);
 
 		if (r < 0)
 			return r;
@@ -465,11 +328,11 @@ static int read_last_seq(struct store *store)
 {
 	int64_t meta = 0;
 	int64_t rows = 0;
-	int r = query_number(store->db, "SELECT value FROM meta WHERE key = 'last_seq'", &meta);
+	int r = sql_query_number(store->db, "SELECT value FROM meta WHERE key = 'last_seq'", &meta);
 
 	if (r < 0)
 		return r;
-	r = query_number(store->db, "SELECT max(seq) FROM events", &rows);
+	r = sql_query_number(store->db, "SELECT max(seq) FROM events", &rows);
 	if (r < 0)
 		return r;
 	store->last_seq = meta > rows ? meta : rows;
@@ -503,7 +366,7 @@ static int open_store(struct store *store, const char *state_path, const char *l
 	r = create_file(store->path);
 	if (r < 0)
 		return r;
-	r = open_db(store->path, SQLITE_OPEN_READWRITE, &store->db);
+	r = sql_open(store->path, SQLITE_OPEN_READWRITE, &store->db);
 	if (r < 0)
 		return r;
 	keep_as_found(store->db, true);
@@ -551,13 +414,13 @@ uint64_t store_last_seq(const struct store *store)
 int store_last_time(struct store *store, int64_t *out_ns)
 {
 	*out_ns = 0;
-	return query_number(store->db, "SELECT time FROM events ORDER BY seq DESC LIMIT 1", out_ns);
+	return sql_query_number(store->db, "SELECT time FROM events ORDER BY seq DESC LIMIT 1", out_ns);
 }
 
 int store_oldest_seq(struct store *store, uint64_t *out_seq)
 {
 	int64_t seq = 0;
-	int r = select_number(store->select_oldest, &seq);
+	int r = sql_select_number(store->select_oldest, &seq);
 
 	if (r == 0)
 		*out_seq = seq;
@@ -571,7 +434,7 @@ void store_set_quota(struct store *store, uint64_t bytes)
 
 int store_shrink(struct store *store)
 {
-	return exec(store->db, "PRAGMA wal_checkpoint(TRUNCATE)");
+	return sql_exec(store->db, "PRAGMA wal_checkpoint(TRUNCATE)");
 }
 
 /* The database grows to all of its pages when the WAL is copied back. */
@@ -579,7 +442,7 @@ static int measure(struct store *store)
 {
 	struct stat wal = { 0 };
 	int64_t pages = 0;
-	int r = query_number(store->db, "PRAGMA page_count", &pages);
+	int r = sql_query_number(store->db, "PRAGMA page_count", &pages);
 
 	if (r < 0)
 		return r;
@@ -621,7 +484,7 @@ int store_begin(struct store *store)
 
 	if (has_moved(store))
 		return -ENOENT;
-	r = run(store->begin);
+	r = sql_run(store->begin);
 	if (r == 0 && store->quota)
 		r = measure(store);
 	return r;
@@ -639,14 +502,14 @@ static int get_id(struct store *store, struct intern *intern, sqlite3_stmt *inse
 	if (*out)
 		return 0;
 	sqlite3_bind_blob(insert, 1, data, size, SQLITE_STATIC);
-	r = run(insert);
+	r = sql_run(insert);
 	if (r < 0)
 		return r;
 	if (sqlite3_changes(store->db) > 0) {
 		*out = sqlite3_last_insert_rowid(store->db);
 	} else {
 		sqlite3_bind_blob(select, 1, data, size, SQLITE_STATIC);
-		r = select_number(select, out);
+		r = sql_select_number(select, out);
 		if (r < 0)
 			return r;
 	}
@@ -729,7 +592,7 @@ int store_append(struct store *store, const struct event *event)
 	if (event->name_length > 0)
 		sqlite3_bind_blob(store->insert_event, COLUMN_NAME + 1, event->name,
 				  event->name_length, SQLITE_STATIC);
-	return run(store->insert_event);
+	return sql_run(store->insert_event);
 }
 
 int store_commit(struct store *store, uint64_t last_seq)
@@ -737,10 +600,10 @@ int store_commit(struct store *store, uint64_t last_seq)
 	int r;
 
 	sqlite3_bind_int64(store->set_last, 1, last_seq);
-	r = run(store->set_last);
+	r = sql_run(store->set_last);
 	if (r < 0)
 		return r;
-	r = run(store->commit);
+	r = sql_run(store->commit);
 	if (r < 0)
 		return r;
 	store->last_seq = last_seq;
@@ -751,7 +614,7 @@ void store_rollback(struct store *store)
 {
 	/* A full disk makes SQLite roll back by itself. */
 	if (!sqlite3_get_autocommit(store->db))
-		exec(store->db, "ROLLBACK");
+		sql_exec(store->db, "ROLLBACK");
 	intern_clear(store->paths);
 	intern_clear(store->comms);
 }
@@ -834,7 +697,7 @@ static int prepare_fetch(struct store_reader *reader, const struct eventlog_filt
 			 ? " AND (" IS_UNDER("p.path") " OR (e.op IN (?9, ?10) AND (" IS_UNDER(
 				   "t.path") ")))"
 			 : "");
-	r = prepare(reader->db, sql, &reader->fetch);
+	r = sql_prepare(reader->db, sql, &reader->fetch);
 	if (r < 0 || !filter)
 		return r;
 	sqlite3_bind_int64(reader->fetch, 3, filter->ops);
@@ -865,7 +728,7 @@ static int copy_filter(struct store_reader *reader, const struct eventlog_filter
 static int open_reader(struct store_reader *reader, const char *path,
 		       const struct eventlog_filter *filter)
 {
-	int r = open_db(path, SQLITE_OPEN_READONLY, &reader->db);
+	int r = sql_open(path, SQLITE_OPEN_READONLY, &reader->db);
 
 	if (r < 0)
 		return r;
@@ -881,11 +744,11 @@ static int open_reader(struct store_reader *reader, const char *path,
 	r = prepare_fetch(reader, filter);
 	if (r < 0)
 		return r;
-	r = prepare(reader->db, "SELECT time, seq FROM events WHERE seq >= ? ORDER BY seq LIMIT 1",
+	r = sql_prepare(reader->db, "SELECT time, seq FROM events WHERE seq >= ? ORDER BY seq LIMIT 1",
 		    &reader->at);
 	if (r < 0)
 		return r;
-	return prepare(reader->db,
+	return sql_prepare(reader->db,
 		       "SELECT max(coalesce((SELECT max(seq) FROM events), 0),"
 		       " coalesce((SELECT value FROM meta WHERE key = 'last_seq'), 0))",
 		       &reader->last);
@@ -930,7 +793,7 @@ const char *store_reader_log_id(const struct store_reader *reader)
 int store_reader_last_seq(struct store_reader *reader, uint64_t *out_seq)
 {
 	int64_t seq = 0;
-	int r = select_number(reader->last, &seq);
+	int r = sql_select_number(reader->last, &seq);
 
 	if (r == 0)
 		*out_seq = seq;
@@ -955,7 +818,7 @@ int store_reader_find_time(struct store_reader *reader, int64_t time_ns, uint64_
 		int64_t time = INT64_MAX;
 
 		sqlite3_bind_int64(reader->at, 1, middle);
-		r = select_number(reader->at, &time);
+		r = sql_select_number(reader->at, &time);
 		if (r < 0)
 			return r;
 		if (time < time_ns)
@@ -1052,7 +915,7 @@ int store_reader_fetch(struct store_reader *reader, uint64_t seq, uint64_t until
 		r = append_row(reader->fetch, out_batch);
 	}
 	if (r == 0)
-		r = errno_from_sqlite(reader->db, code);
+		r = sql_errno(reader->db, code);
 	/* An open read would keep the WAL from being reused. */
 	sqlite3_reset(reader->fetch);
 	if (r == 0)
