@@ -43,6 +43,7 @@ struct writer {
 	bool has_begun; /* and has neither committed nor rolled back */
 	size_t room;    /* set aside by that begin; 0: the change will be lost */
 	unsigned index;
+	atomic_ulong turn; /* counts requests, from 1 */
 };
 
 struct slot {
@@ -425,6 +426,7 @@ int writer_open(struct eventlog *log, struct writer **out)
 		.log = log,
 		.intent = journal_intent(log->journal, index),
 		.index = index,
+		.turn = 1,
 	};
 	*out = &log->slots[index].writer;
 	return 0;
@@ -514,14 +516,19 @@ static void sync_always(struct eventlog *log, uint64_t seq)
 		log_error("cannot bring the log to stable storage: %s", strerror(-r));
 }
 
+static void after_append(struct eventlog *log, uint64_t used, uint64_t seq)
+{
+	drain_notice(log->drain, used);
+	tell_reader(log);
+	if (log->durability == EVENTLOG_ALWAYS)
+		sync_always(log, seq);
+}
+
 static void append(struct eventlog *log, size_t room, struct intent *intent, struct event *event)
 {
 	uint64_t used = journal_append(log->journal, room, intent, event);
 
-	drain_notice(log->drain, used);
-	tell_reader(log);
-	if (log->durability == EVENTLOG_ALWAYS)
-		sync_always(log, event->seq);
+	after_append(log, used, event->seq);
 }
 
 static void append_or_lose(struct eventlog *log, size_t room, struct intent *intent,
@@ -559,6 +566,8 @@ void writer_end(struct writer *writer)
 {
 	if (writer->has_begun)
 		writer_rollback(writer);
+	/* Of this thread alone; who waits for the end of a request sees the turn, or the free slot. */
+	atomic_store_explicit(&writer->turn, writer->turn + 1, memory_order_release);
 	intent_clear(writer->intent);
 }
 
@@ -570,6 +579,55 @@ int writer_append(struct writer *writer, struct event *event)
 	if (r == 0)
 		append_or_lose(writer->log, room, NULL, event);
 	return r;
+}
+
+int writer_append_at(struct writer *writer, uint64_t seq, struct event *event)
+{
+	struct eventlog *log = writer->log;
+	size_t room = journal_room_for(event);
+	uint64_t used;
+	int r = reserve(log, room);
+
+	if (r < 0)
+		return r;
+	if (!journal_append_at(log->journal, seq, room, event, &used)) {
+		journal_unreserve(log->journal, room);
+		return EVENTLOG_OVERTAKEN;
+	}
+	after_append(log, used, event->seq);
+	return EVENTLOG_APPENDED;
+}
+
+/* The turn of a slot that is in the middle of a request; 0: it is not. Under the log's mutex. */
+static uint64_t turn_of(const struct slot *slot)
+{
+	uint64_t turn;
+
+	if (slot->use == SLOT_ORPHAN)
+		return UINT64_MAX;
+	if (slot->use == SLOT_UNUSED)
+		return 0;
+	turn = atomic_load_explicit(&slot->writer.turn, memory_order_acquire);
+	return intent_is_free(slot->writer.intent) ? 0 : turn;
+}
+
+void eventlog_note_under_way(struct eventlog *log, struct eventlog_under_way *out)
+{
+	pthread_mutex_lock(&log->mutex);
+	for (unsigned i = 0; i < EVENTLOG_WRITERS_MAX; i++)
+		out->turns[i] = turn_of(&log->slots[i]);
+	pthread_mutex_unlock(&log->mutex);
+}
+
+bool eventlog_have_ended(struct eventlog *log, const struct eventlog_under_way *noted)
+{
+	bool have_ended = true;
+
+	pthread_mutex_lock(&log->mutex);
+	for (unsigned i = 0; i < EVENTLOG_WRITERS_MAX && have_ended; i++)
+		have_ended = noted->turns[i] == 0 || turn_of(&log->slots[i]) != noted->turns[i];
+	pthread_mutex_unlock(&log->mutex);
+	return have_ended;
 }
 
 /* ---- What a dead worker left ---- */

@@ -122,6 +122,29 @@ void writer_end(struct writer *writer);
 /** Log an event that needs no announcement (close, mmap, mounted): begin and commit in one. Returns 0 or -ENOSPC. */
 int writer_append(struct writer *writer, struct event *event);
 
+/** What writer_append_at() answers when it did not fail. */
+enum { EVENTLOG_APPENDED = 0, EVENTLOG_OVERTAKEN = 1 };
+
+/**
+ * Log an event like writer_append(), but only as event @seq: for who has looked at the log up to there and says what
+ * follows from it. EVENTLOG_OVERTAKEN: others came before, and nothing was logged.
+ */
+int writer_append_at(struct writer *writer, uint64_t seq, struct event *event);
+
+/** The requests that are under way at an instant. */
+struct eventlog_under_way {
+	uint64_t turns[EVENTLOG_WRITERS_MAX]; /* of each slot; 0: it is free */
+};
+
+/** Note which requests have announced a change and have not ended yet. Any thread. */
+void eventlog_note_under_way(struct eventlog *log, struct eventlog_under_way *out);
+
+/**
+ * Whether all of them have ended, so that what they changed before the note is in the log. What a dead worker left
+ * counts until it is settled. Any thread.
+ */
+bool eventlog_have_ended(struct eventlog *log, const struct eventlog_under_way *noted);
+
 /* What a commit adds, and what a path grows by while directories above it are renamed. */
 enum { EVENT_COMMIT_SLACK = 1024 };
 

@@ -485,19 +485,39 @@ static void append(struct journal *journal, struct intent *intent, struct event 
 		intent_done(intent);
 }
 
+/* Under mutex. Returns the bytes in use. */
+static uint64_t append_reserved(struct journal *journal, size_t room, struct intent *intent,
+				struct event *event)
+{
+	assert(FRAME_SIZE + event_encoded_size(event) <= room);
+	append(journal, intent, event);
+	journal->reserved -= room;
+	wake_waiting(journal);
+	return journal_used(journal);
+}
+
 uint64_t journal_append(struct journal *journal, size_t room, struct intent *intent,
 			struct event *event)
 {
 	uint64_t used;
 
 	pthread_mutex_lock(&journal->mutex);
-	assert(FRAME_SIZE + event_encoded_size(event) <= room);
-	append(journal, intent, event);
-	journal->reserved -= room;
-	used = journal_used(journal);
-	wake_waiting(journal);
+	used = append_reserved(journal, room, intent, event);
 	pthread_mutex_unlock(&journal->mutex);
 	return used;
+}
+
+bool journal_append_at(struct journal *journal, uint64_t seq, size_t room, struct event *event,
+		       uint64_t *out_used)
+{
+	bool is_next;
+
+	pthread_mutex_lock(&journal->mutex);
+	is_next = journal_next_seq(journal) == seq;
+	if (is_next)
+		*out_used = append_reserved(journal, room, NULL, event);
+	pthread_mutex_unlock(&journal->mutex);
+	return is_next;
 }
 
 void journal_lose(struct journal *journal, struct intent *intent)

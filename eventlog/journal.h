@@ -151,6 +151,13 @@ uint64_t journal_lost(const struct journal *journal);
 bool journal_tell_gap(struct journal *journal);
 
 /**
+ * Append @event like journal_append() if it becomes event @seq. Returns false, and has done nothing, when others were
+ * appended before.
+ */
+bool journal_append_at(struct journal *journal, uint64_t seq, size_t room, struct event *event,
+		       uint64_t *out_used);
+
+/**
  * The intent in slot @index, 0 to EVENTLOG_WRITERS_MAX - 1; see intent.h. Borrowed for the life of
  * the journal.
  */

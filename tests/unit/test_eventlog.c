@@ -201,6 +201,48 @@ static void commit_may_say_more_than_begin(void)
 	eventlog_close(log);
 }
 
+static void an_event_that_was_overtaken_is_not_logged(void)
+{
+	struct eventlog *log = open_log(make_folder());
+	struct writer *writer = NULL;
+	char path[32];
+	struct event event = make_event(1, 1, path);
+
+	check(writer_open(log, &writer) == 0);
+	check(writer_append_at(writer, 1, &event) == EVENTLOG_APPENDED && event.seq == 1);
+	check(append(writer, 1, 2) == 0);
+	check(writer_append_at(writer, 2, &event) == EVENTLOG_OVERTAKEN);
+	check(eventlog_next_seq(log) == 3);
+	check(writer_append_at(writer, 3, &event) == EVENTLOG_APPENDED && event.seq == 3);
+	writer_close(writer);
+	eventlog_close(log);
+}
+
+static void a_request_is_under_way_from_its_announcement_to_its_end(void)
+{
+	struct eventlog *log = open_log(make_folder());
+	struct eventlog_under_way before, noted;
+	struct writer *writer = NULL;
+	char path[32];
+	struct event event = make_event(1, 1, path);
+
+	check(writer_open(log, &writer) == 0);
+	eventlog_note_under_way(log, &before);
+	check(writer_begin(writer, 1, 0, &event) == 0);
+	eventlog_note_under_way(log, &noted);
+	check(eventlog_have_ended(log, &before) && !eventlog_have_ended(log, &noted));
+	writer_commit(writer, &event);
+	check(!eventlog_have_ended(log, &noted));
+	writer_end(writer);
+	check(eventlog_have_ended(log, &noted));
+	/* The next one of the same writer is another. */
+	check(writer_begin(writer, 2, 0, &event) == 0);
+	check(eventlog_have_ended(log, &noted));
+	writer_end(writer);
+	writer_close(writer);
+	eventlog_close(log);
+}
+
 static void full_ring_waits_for_the_drain(void)
 {
 	struct eventlog *log = open_log(make_folder());
@@ -865,6 +907,8 @@ int main(void)
 		unit(second_user_is_refused),
 		unit(only_so_many_writers),
 		unit(commit_may_say_more_than_begin),
+		unit(an_event_that_was_overtaken_is_not_logged),
+		unit(a_request_is_under_way_from_its_announcement_to_its_end),
 		unit(full_ring_waits_for_the_drain),
 		unit(reader_is_woken_when_it_asked),
 		unit(readers_see_every_event_once_while_all_are_busy),
