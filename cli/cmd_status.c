@@ -85,6 +85,20 @@ static void format_fill(struct bytes *out, const json_t *value)
 	append_size(out, size);
 }
 
+static void format_scan(struct bytes *out, const json_t *value)
+{
+	const char *state = json_string_value(json_object_get(value, "state"));
+
+	bytes_append_string(out, state ? state : "-");
+	if (!state || strcmp(state, "off") == 0)
+		return;
+	bytes_append_format(out,
+			    ", %" JSON_INTEGER_FORMAT " names, %" JSON_INTEGER_FORMAT " differences, %.1f s",
+			    json_integer_value(json_object_get(value, "entries")),
+			    json_integer_value(json_object_get(value, "differences")),
+			    json_number_value(json_object_get(value, "duration_ms")) / 1000);
+}
+
 /* ---- Facts ---- */
 
 /* A member of the status, in the order in which people want to know. */
@@ -123,6 +137,7 @@ static const struct fact facts[] = {
 	{ "durability", "durability", format_text },
 	{ "journal", "journal fill", format_fill },
 	{ "drain_lag", "drain lag", format_events },
+	{ "scan", "scan", format_scan },
 	{ "inodes", "inodes known", format_text },
 	{ "open_files", "open files", format_text },
 	{ "cached_fds", "cached descriptors", format_text },

@@ -50,6 +50,7 @@ const char options_help[] =
 	"  passthrough=auto|on|off           whether the kernel reads files by itself\n"
 	"  transport=auto|classic|io_uring   how requests come from the kernel\n"
 	"  durability=fsync|always|process   when events are on stable storage\n"
+	"  scan=auto|full|off                compare the tree with the log first\n"
 	"  journal_size=SIZE                 of the journal, 1M to 1G\n"
 	"  log-quota=SIZE                    of the log in all, 8M or more\n"
 	"  on-log-full=fail|gap              what becomes of changes that cannot be logged\n"
@@ -92,6 +93,13 @@ static const struct word durabilities[] = {
 static const struct word on_fulls[] = {
 	{ "fail", EVENTLOG_FAIL },
 	{ "gap", EVENTLOG_GAP },
+	{ 0 },
+};
+
+static const struct word scans[] = {
+	{ "auto", SCAN_AUTO },
+	{ "full", SCAN_FULL },
+	{ "off", SCAN_OFF },
 	{ 0 },
 };
 
@@ -322,6 +330,7 @@ static const struct option_row rows[] = {
 	WORD("passthrough", passthrough, passthroughs),
 	WORD("transport", transport, transports),
 	WORD("durability", durability, durabilities),
+	WORD("scan", scan, scans),
 	NUMBER("journal_size", apply_journal_size),
 	NUMBER("log-quota", apply_log_quota),
 	WORD("on-log-full", on_full, on_fulls),

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "eventlog/eventlog.h"
+#include "eventlog/scan.h"
 #include "fusefs/fs.h"
 
 #include <stdbool.h>
@@ -45,6 +46,7 @@ struct options {
 	enum options_transport transport;
 	enum fs_choice passthrough;
 	enum eventlog_durability durability;
+	enum scan_mode scan;
 	size_t journal_size; /* bytes; 0: the log's default */
 	enum eventlog_on_full on_full;
 	uint64_t log_quota;  /* bytes; 0: none */

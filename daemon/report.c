@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "daemon/setup.h"
+#include "eventlog/scan.h"
 #include "fusefs/fs.h"
 #include "proto/native.h"
 
@@ -57,6 +58,17 @@ static void write_requests(struct bytes *json, const struct fs_stat *stat)
 		comma = ",";
 	}
 	bytes_append_char(json, '}');
+}
+
+static void write_scan(struct bytes *json, const struct scan *scan)
+{
+	struct scan_stat stat;
+
+	scan_stat(scan, &stat);
+	bytes_append_format(json,
+			    ",\"scan\":{\"state\":\"%s\",\"entries\":%" PRIu64 ",\"differences\":%" PRIu64
+			    ",\"duration_ms\":%" PRId64 "}",
+			    scan_state_name(stat.state), stat.entries, stat.differences, stat.duration_ms);
 }
 
 static void add_sentence(struct bytes *json, const char **comma, bool applies, const char *sentence)
@@ -118,6 +130,7 @@ void report_write(const struct report *report, struct bytes *json)
 	write_number(json, "worker_pid", getpid());
 	write_text(json, "durability", options_durability_name(setup->options.durability));
 	write_number(json, "restarts", report->restarts);
+	write_scan(json, report->scan);
 	write_number(json, "inodes", stat.inodes);
 	write_number(json, "open_files", stat.open_files);
 	write_number(json, "cached_fds", stat.cached_fds);

@@ -7,11 +7,13 @@
 
 struct bytes;
 struct fs;
+struct scan;
 struct setup;
 
 struct report {
 	const struct setup *setup; /* borrowed */
 	struct fs *fs;             /* borrowed */
+	const struct scan *scan;   /* borrowed */
 	pid_t supervisor_pid;
 	unsigned restarts;         /* workers before this one */
 	const char *upgrade_failure; /* borrowed: why the last restart came to nothing; "": it did not */

@@ -9,6 +9,7 @@
 #include "daemon/report.h"
 #include "daemon/setup.h"
 #include "eventlog/eventlog.h"
+#include "eventlog/scan.h"
 #include "fusefs/fs.h"
 #include "proto/event.h"
 #include "serve/server.h"
@@ -36,7 +37,9 @@ struct worker {
 	const struct setup *setup;
 	struct eventlog *log;
 	struct writer *writer; /* the main thread's */
+	bool was_unclean;      /* the last user of the log did not close it */
 	struct fs *fs;
+	struct scan *scan;
 	struct server *server;
 	struct report report;
 	pthread_t listener;    /* to the supervisor */
@@ -95,7 +98,8 @@ static int open_log(struct worker *worker)
 	snprintf(folder, sizeof(folder), "/proc/self/fd/%d", worker->setup->state.fd);
 	while ((r = eventlog_open(&options, &worker->log, &found)) == -EBUSY && --tries)
 		nanosleep(&pause, NULL);
-	if (r == 0 && found.was_unclean)
+	worker->was_unclean = r == 0 && found.was_unclean;
+	if (worker->was_unclean)
 		log_info("the log was not closed; %llu events were recovered", (unsigned long long)found.recovered);
 	return r;
 }
@@ -282,6 +286,20 @@ static int create_fs(struct worker *worker, int fuse_fd)
 	return fs_create(&options, worker->log, &worker->fs);
 }
 
+static int start_scan(struct worker *worker)
+{
+	const struct setup *setup = worker->setup;
+	const struct scan_options options = {
+		.mode = setup->options.scan,
+		.source_fd = setup->source_fd,
+		.state_path = setup->state.path,
+		.is_takeover = worker->options->is_takeover,
+		.was_unclean = worker->was_unclean,
+	};
+
+	return scan_start(&options, worker->log, &worker->scan);
+}
+
 static int start_server(struct worker *worker)
 {
 	const struct setup *setup = worker->setup;
@@ -299,6 +317,7 @@ static int start_server(struct worker *worker)
 	int r;
 
 	worker->report.fs = worker->fs;
+	worker->report.scan = worker->scan;
 	r = server_create(&options, &hooks, worker->log, &worker->server);
 	return r == 0 ? server_start(worker->server) : r;
 }
@@ -338,8 +357,10 @@ static void say_goodbye(struct worker *worker)
 
 static int serve(struct worker *worker)
 {
-	int r = start_server(worker);
+	int r = start_scan(worker);
 
+	if (r == 0)
+		r = start_server(worker);
 	if (r < 0)
 		return r;
 	r = -pthread_create(&worker->listener, NULL, listen_to_supervisor, worker);
@@ -348,6 +369,7 @@ static int serve(struct worker *worker)
 		return r;
 	}
 	r = fs_run(worker->fs);
+	scan_stop(worker->scan);
 	if (r == 0)
 		say_goodbye(worker);
 	else
@@ -427,6 +449,7 @@ enum exit_status worker_run(const struct worker_options *options)
 	keep_own_descriptors(options);
 	status = run(&worker);
 	server_destroy(worker.server);
+	scan_destroy(worker.scan);
 	fs_destroy(worker.fs);
 	writer_close(worker.writer);
 	eventlog_close(worker.log);

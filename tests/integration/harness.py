@@ -397,7 +397,7 @@ class Mount:
         assert self.exit_status == self.expect_exit, f"exit status {self.exit_status}: {self.stderr()}"
         assert mounts_below(self.folder) == []
         if not self.expect_stderr:
-            assert self.stderr() == ""
+            assert self.stderr() == "", self.stderr()
         self.check_database()
         events = self.logged()
         assert [event["seq"] for event in events] == list(range(1, len(events) + 1)), "a hole, or a repeat"

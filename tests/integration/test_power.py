@@ -1,5 +1,6 @@
 """
-Power loss: what a sync promised is there afterwards, in the tree and in the log, and the log tells nothing else.
+Power loss: what a sync promised is there afterwards, in the tree and in the log, and the log tells nothing else. What
+the disk lost or kept beside that, the scan of the next mount tells: the log, replayed, is the tree.
 
 Source and state are on an image that is cut off at a random instant (disk_image.Image.cut). What the kernel had handed to
 the disk by then counts as kept, so a flush of the disk's own cache is not seen here. HRFS_POWER_CUTS is the number of cuts.
@@ -19,6 +20,7 @@ import pytest
 
 import disk_image
 import harness
+import replay
 import sync_storm
 import syscalls
 
@@ -92,7 +94,7 @@ class Diary:
 def key(event):
     """An event as a diary has it."""
     if event["op"] == "write":
-        return "write", event["path"], event["offset"], event["length"]
+        return "write", event["path"], event.get("offset"), event.get("length")
     if event["op"] == "rename":
         return "rename", event["path"], event["to"]
     return event["op"], event["path"]
@@ -120,6 +122,7 @@ class Machine:
         self.options = f"journal_size=4M,{options}"
         self.boots = 0
         self.log = []
+        self.base = None  # the tree when the log began
 
     def mount(self):
         """hrfs on the image as it is now."""
@@ -134,7 +137,10 @@ class Machine:
     def booted(self):
         mounted = self.mount()
         try:
-            yield mounted.start()
+            mounted.start()
+            self.base = self.base or mounted.base
+            harness.wait_until(lambda: mounted.status()["scan"]["state"] == "done", "the scan", timeout=60)
+            yield mounted
         finally:
             mounted.destroy()
 
@@ -175,10 +181,16 @@ class Machine:
             log = mounted.logged()
         assert [event["seq"] for event in log] == list(range(1, len(log) + 1)), "a hole, or a repeat"
         assert any(key(event) == ("mkdir", f"after{self.boots}") for event in log)
+        self.check_replay(log)
         return log
 
+    def check_replay(self, log):
+        wrong = replay.differences(replay.replay(dict(self.base), log),
+                                   replay.walk(os.path.join(self.image.point, "source")))
+        assert not wrong, "\n".join(wrong[:20])
+
     def is_of_look(self, event):
-        return (event["op"] in ("mounted", "unmounted") or event.get("origin") == "recovered"
+        return (event["op"] in ("mounted", "unmounted") or event.get("origin") in ("recovered", "scan")
                 or key(event) == ("mkdir", f"after{self.boots}"))
 
     def file_is_kept(self, path, length):
@@ -212,7 +224,7 @@ class Machine:
                     f"{number + 1} of {len(diary.synced)} before the cut, {diary.overtaken} were overtaken by it")
 
         lost = max(0, max(diary.promised_seq() for diary in diaries) - len(before) - kept)
-        events = {key(event) for event in self.log}
+        events = {key(event) for event in self.log if event.get("origin") != "scan"}
         for diary in diaries:
             promised = diary.did if everything_is_promised else diary.promised_changes()
             lost += sum(change not in events for change in promised)

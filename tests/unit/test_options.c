@@ -113,7 +113,7 @@ static void values_are_read(void)
 	scoped(options_finish) struct options options = { 0 };
 
 	check(parse(&options, "/src -o state=/s,socket=/k,subscribers=dev,fsname=n,subtype=t,max_read=65536,"
-			      "journal_size=16M,log-quota=1G,on-log-full=gap,transport=io_uring,passthrough=off,durability=always,"
+			      "journal_size=16M,log-quota=1G,on-log-full=gap,transport=io_uring,passthrough=off,durability=always,scan=full,"
 			      "allow_other,default_permissions,auto_unmount") == OPTIONS_MOUNT);
 	check(strcmp(options.state, "/s") == 0 && strcmp(options.socket, "/k") == 0);
 	check(strcmp(options.subscribers, "dev") == 0);
@@ -122,6 +122,7 @@ static void values_are_read(void)
 	check(options.log_quota == 1 << 30 && options.on_full == EVENTLOG_GAP);
 	check(options.transport == TRANSPORT_IO_URING && options.passthrough == FS_OFF);
 	check(options.durability == EVENTLOG_ALWAYS);
+	check(options.scan == SCAN_FULL);
 	check(options.allow_other && !options.allow_root && options.auto_unmount);
 }
 
