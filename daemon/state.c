@@ -20,7 +20,7 @@
 
 /* What the daemon writes in its folder. */
 static const char *const file_names[] = {
-	LOCK_NAME, "journal", "events.db", "events.db-wal", "events.db-shm", "messages",
+	LOCK_NAME, "journal", "events.db", "events.db-wal", "events.db-shm", "tree.db", "tree.db-wal", "tree.db-shm", "messages",
 };
 
 static bool is_root(void)

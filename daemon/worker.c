@@ -38,6 +38,7 @@ struct worker {
 	struct eventlog *log;
 	struct writer *writer; /* the main thread's */
 	bool was_unclean;      /* the last user of the log did not close it */
+	char state_folder[32]; /* not the path it was given by: somebody may have put another folder there */
 	struct fs *fs;
 	struct scan *scan;
 	struct server *server;
@@ -80,11 +81,10 @@ static enum exit_status refuse_log(const struct worker *worker, int error)
 /* The lock of a dead worker goes with its last descriptor, which can be a little after it was seen to be dead. */
 static int open_log(struct worker *worker)
 {
-	char folder[32];
 	const struct timespec pause = { .tv_nsec = LOCK_PAUSE_MS * 1000000 };
 	const struct eventlog_options options = {
 		.state_fd = worker->setup->state.fd,
-		.state_path = folder,
+		.state_path = worker->state_folder,
 		.journal_size = worker->setup->options.journal_size,
 		.durability = worker->setup->options.durability,
 		.on_full = worker->setup->options.on_full,
@@ -94,8 +94,6 @@ static int open_log(struct worker *worker)
 	struct eventlog_found found;
 	int r;
 
-	/* Not by its path: somebody may have put another folder there. */
-	snprintf(folder, sizeof(folder), "/proc/self/fd/%d", worker->setup->state.fd);
 	while ((r = eventlog_open(&options, &worker->log, &found)) == -EBUSY && --tries)
 		nanosleep(&pause, NULL);
 	worker->was_unclean = r == 0 && found.was_unclean;
@@ -292,7 +290,7 @@ static int start_scan(struct worker *worker)
 	const struct scan_options options = {
 		.mode = setup->options.scan,
 		.source_fd = setup->source_fd,
-		.state_path = setup->state.path,
+		.state_path = worker->state_folder,
 		.is_takeover = worker->options->is_takeover,
 		.was_unclean = worker->was_unclean,
 	};
@@ -445,6 +443,7 @@ enum exit_status worker_run(const struct worker_options *options)
 		log_error("cannot drop privileges: %s", strerror(-r));
 		return STATUS_SYSTEM;
 	}
+	snprintf(worker.state_folder, sizeof(worker.state_folder), "/proc/self/fd/%d", options->setup->state.fd);
 	set_signals();
 	keep_own_descriptors(options);
 	status = run(&worker);

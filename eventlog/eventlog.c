@@ -586,7 +586,7 @@ int writer_append_at(struct writer *writer, uint64_t seq, struct event *event)
 	struct eventlog *log = writer->log;
 	size_t room = journal_room_for(event);
 	uint64_t used;
-	int r = reserve(log, room);
+	int r = reserve(log, event, room);
 
 	if (r < 0)
 		return r;
