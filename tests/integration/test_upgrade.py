@@ -90,8 +90,9 @@ class Reader(threading.Thread):
 
     def run(self):
         try:
+            # Whoever connects while a worker ends gets its good-bye for a hello.
             while self.stop_at is None or not self.seqs or self.seqs[-1] < self.stop_at:
-                with contextlib.suppress(AssertionError, ConnectionError):
+                with contextlib.suppress(AssertionError, ConnectionError, KeyError):
                     self.read()
         except Exception as error:
             self.failure = error
