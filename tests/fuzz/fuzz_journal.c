@@ -34,7 +34,7 @@ static void put_events(struct journal *journal)
 		size_t room = journal_room_for(&event);
 		struct intent *intent = journal_intent(journal, i);
 
-		if (journal_reserve(journal, room) != 0)
+		if (journal_reserve(journal, room, JOURNAL_ANY_ROOM) != 0)
 			abort();
 		intent_begin(intent, 2 * i + 2, 0, &event);
 		/* The last one stays begun. */
@@ -43,9 +43,16 @@ static void put_events(struct journal *journal)
 	}
 }
 
+static char path[] = "/tmp/hrfs-fuzz-XXXXXX";
+
+static void clean_up(void)
+{
+	unlinkat(folder_fd, "journal", 0);
+	rmdir(path);
+}
+
 static void prepare(void)
 {
-	char path[] = "/tmp/hrfs-fuzz-XXXXXX";
 	struct journal *journal = NULL;
 	int fd;
 
@@ -64,8 +71,7 @@ static void prepare(void)
 		abort();
 	memcpy(good, canvas, touched);
 	close(fd);
-	/* What has been opened needs no name. */
-	rmdir(path);
+	atexit(clean_up);
 }
 
 static void scribble(const uint8_t *data, size_t size)
