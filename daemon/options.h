@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum options_log { LOG_ON, LOG_OFF };
+
 enum options_transport { TRANSPORT_AUTO, TRANSPORT_CLASSIC, TRANSPORT_IO_URING };
 
 /** Strings are owned. Start with a zeroed struct; options_finish() frees it. */
@@ -47,6 +49,7 @@ struct options {
 	enum fs_choice passthrough;
 	enum eventlog_durability durability;
 	enum scan_mode scan;
+	enum options_log log; /* no help tells of it: to measure what the log costs */
 	size_t journal_size; /* bytes; 0: the log's default */
 	enum eventlog_on_full on_full;
 	uint64_t log_quota;  /* bytes; 0: none */

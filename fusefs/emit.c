@@ -263,7 +263,7 @@ int emit_begin(struct op *op)
 		emit_skip(op);
 		return EMIT_LOGGED;
 	}
-	r = writer_begin(op->writer, op->request, op->step, &op->event);
+	r = op->fs->options.is_unlogged ? 0 : writer_begin(op->writer, op->request, op->step, &op->event);
 	return r < 0 ? r : (int)emit;
 }
 
@@ -311,7 +311,8 @@ static void commit_holding_paths(struct op *op)
 {
 	renew_paths(op);
 	op->step++;
-	writer_commit(op->writer, &op->event);
+	if (!op->fs->options.is_unlogged)
+		writer_commit(op->writer, &op->event);
 }
 
 void emit_commit(struct op *op)
@@ -323,7 +324,8 @@ void emit_commit(struct op *op)
 
 void emit_rollback(struct op *op)
 {
-	writer_rollback(op->writer);
+	if (!op->fs->options.is_unlogged)
+		writer_rollback(op->writer);
 }
 
 int emit_finish(struct op *op, int emit, int r)
@@ -359,7 +361,8 @@ void emit_append(struct op *op)
 {
 	pthread_rwlock_rdlock(&op->fs->paths);
 	renew_paths(op);
-	(void)writer_append(op->writer, &op->event);
+	if (!op->fs->options.is_unlogged)
+		(void)writer_append(op->writer, &op->event);
 	pthread_rwlock_unlock(&op->fs->paths);
 }
 
