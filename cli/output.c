@@ -15,6 +15,7 @@
 void output_init(struct output *output, int fd, int stop_fd)
 {
 	bytes_init(&output->bytes);
+	output->enough = 1;
 	output->fd = fd;
 	output->stop_fd = stop_fd;
 }
@@ -72,7 +73,9 @@ int output_flush(struct output *output)
 
 int output_flush_batch(struct output *output)
 {
-	if (output->bytes.size < OUTPUT_BATCH && bytes_error(&output->bytes) == 0)
+	if (output->bytes.size < output->enough && bytes_error(&output->bytes) == 0)
 		return 0;
+	if (output->enough < OUTPUT_BATCH)
+		output->enough *= 2;
 	return output_flush(output);
 }

@@ -8,10 +8,11 @@
 
 #include "base/bytes.h"
 
-enum { OUTPUT_BATCH = 64 << 10 }; /* bytes worth a write */
+enum { OUTPUT_BATCH = 64 << 10 }; /* bytes that are always worth a write */
 
 struct output {
 	struct bytes bytes; /* what is not written yet; append here */
+	size_t enough;      /* bytes worth a write: few at first, so that the first answer comes at once */
 	int fd;             /* borrowed */
 	int stop_fd;        /* borrowed: stop writing once it is readable; -1: none */
 };
