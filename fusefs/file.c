@@ -41,7 +41,12 @@ int files_create(struct tables *tables, struct files **out)
 	return 0;
 }
 
-static void finish_file(struct file *file)
+void file_init_unasked(struct file *file, uint64_t nodeid)
+{
+	*file = (struct file){ .nodeid = nodeid, .is_dir = true, .fd = -1 };
+}
+
+void file_finish(struct file *file)
 {
 	int fd = atomic_load(&file->fd);
 
@@ -57,7 +62,7 @@ void files_destroy(struct files *files)
 		return;
 	for (uint32_t i = 1; i < pool_end(files->pool); i++)
 		if (files->files[i].fh)
-			finish_file(&files->files[i]);
+			file_finish(&files->files[i]);
 	munmap(files->files, files->pool->capacity * sizeof(struct file));
 	pthread_mutex_destroy(&files->lock);
 	free(files);
@@ -142,7 +147,7 @@ void file_destroy(struct files *files, struct file *file)
 {
 	uint32_t index = (uint32_t)file->fh;
 
-	finish_file(file);
+	file_finish(file);
 	pthread_mutex_lock(&files->lock);
 	pool_give(files->pool, index);
 	pthread_mutex_unlock(&files->lock);

@@ -55,6 +55,12 @@ struct file *file_find(struct files *files, uint64_t fh);
 /** The file that a repeated OPEN, OPENDIR, CREATE or TMPFILE has made already, or NULL. Slow: looks at all. */
 struct file *file_find_request(struct files *files, uint64_t request);
 
+/** A directory that the kernel has opened without asking: for one request, and in no table. file_finish() ends it. */
+void file_init_unasked(struct file *file, uint64_t nodeid);
+
+/** Closes the descriptor. One that is zero but for fd = -1 is fine. */
+void file_finish(struct file *file);
+
 /** Close and forget. The open_inode stays the caller's to close. */
 void file_destroy(struct files *files, struct file *file);
 

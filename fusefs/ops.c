@@ -9,6 +9,12 @@
 
 enum { GROUPS_MAX = 1024 }; /* of a caller that are looked at */
 
+struct file *op_find_file(struct op *op, uint64_t nodeid, const struct fuse_file_info *fi, struct file *unasked)
+{
+	file_init_unasked(unasked, nodeid);
+	return fi->fh ? file_find(op->fs->files, fi->fh) : unasked;
+}
+
 int op_file_fd(struct op *op, const struct fuse_file_info *fi, struct file **out)
 {
 	*out = file_find(op->fs->files, fi->fh);

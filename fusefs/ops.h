@@ -23,6 +23,9 @@ void op_fill_known(struct op *op, uint64_t nodeid, struct fuse_entry_param *entr
 /** Attributes of @nodeid; @file, or NULL, is an open file of it whose descriptor serves. Returns 0 or a negative errno. */
 int op_stat(struct op *op, uint64_t nodeid, struct file *file, struct stat *out);
 
+/** The open file that @fi names; of a directory that was opened without us it is @unasked, which file_finish() ends in any case. NULL: none. */
+struct file *op_find_file(struct op *op, uint64_t nodeid, const struct fuse_file_info *fi, struct file *unasked);
+
 /** The open file that @fi names, and its descriptor (borrowed), or a negative errno. */
 int op_file_fd(struct op *op, const struct fuse_file_info *fi, struct file **out);
 

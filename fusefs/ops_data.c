@@ -427,13 +427,15 @@ void fs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int command, void *argume
 {
 	struct op *op = op_start(req, FUSE_IOCTL);
 	char out[sizeof(struct fsxattr)];
-	struct file *file;
+	struct file *file, unasked;
 	int fd, r;
 
 	if (!op)
 		return;
-	fd = op_file_fd(op, fi, &file);
+	file = op_find_file(op, ino, fi, &unasked);
+	fd = file ? file_fd(file, op->fs->reach) : -EBADF;
 	r = fd < 0 ? fd : do_ioctl(fd, command, in, in_size, out, out_size);
+	file_finish(&unasked);
 	if (r < 0) {
 		op_reply_error(op, r);
 		return;

@@ -429,8 +429,9 @@ void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	if (op->is_resent)
 		file = file_find_request(op->fs->files, op->request);
+	/* The kernel asks once, and then never again. */
 	if (!file)
-		r = open_dir(op, ino, &file);
+		r = op->fs->opens_no_dirs ? -ENOSYS : open_dir(op, ino, &file);
 	if (r < 0) {
 		op_reply_error(op, r);
 		return;
@@ -542,7 +543,7 @@ static void do_readdir(fuse_req_t req, unsigned opcode, fuse_ino_t ino, size_t s
 		       struct fuse_file_info *fi, bool plus)
 {
 	struct op *op = op_start(req, opcode);
-	struct file *file;
+	struct file *file, unasked;
 	ssize_t n = -EBADF;
 	char *buffer;
 	int fd;
@@ -550,7 +551,7 @@ static void do_readdir(fuse_req_t req, unsigned opcode, fuse_ino_t ino, size_t s
 	if (!op)
 		return;
 	buffer = malloc(size);
-	file = file_find(op->fs->files, fi->fh);
+	file = op_find_file(op, ino, fi, &unasked);
 	if (!buffer) {
 		n = -ENOMEM;
 	} else if (file) {
@@ -563,6 +564,7 @@ static void do_readdir(fuse_req_t req, unsigned opcode, fuse_ino_t ino, size_t s
 		fuse_reply_buf(req, buffer, n);
 		op_end(op);
 	}
+	file_finish(&unasked);
 	free(buffer);
 }
 
@@ -579,12 +581,14 @@ void fs_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, s
 void fs_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct op *op = op_start(req, FUSE_FSYNCDIR);
-	struct file *file;
+	struct file *file, unasked;
 	int r;
 
 	if (!op)
 		return;
-	r = op_fsync(op_file_fd(op, fi, &file), datasync);
+	file = op_find_file(op, ino, fi, &unasked);
+	r = file ? op_fsync(file_fd(file, op->fs->reach), datasync) : -EBADF;
+	file_finish(&unasked);
 	if (r == 0)
 		r = eventlog_sync(op->fs->log);
 	op_reply_error(op, r);

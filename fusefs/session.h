@@ -34,6 +34,7 @@ struct fs {
 	int64_t started_ns;        /* CLOCK_REALTIME when this worker began */
 	double timeout_s;          /* of entries and attributes in the kernel */
 	bool is_root;              /* may act as its callers */
+	bool opens_no_dirs;        /* in place: the kernel opens directories, and keeps what it has read of them, without us (Linux 5.1) */
 	bool can_map_direct;       /* files open for direct I/O can be mapped (Linux 6.6) */
 	bool mmap_moves_mtime;     /* the source's file system moves mtime for stores through a mapping */
 	_Atomic bool uses_uring;

@@ -6,6 +6,7 @@ On each, a day's work is done natively beside it as well (twins.py), in all four
 
 import contextlib
 import errno
+import fcntl
 import mmap
 import os
 import shutil
@@ -17,6 +18,8 @@ import calls
 import harness
 import syscalls
 from twins import MEMBER, OWNER, ROOT, Twins, attempt, facts, make_directory, make_file, mode_of
+
+FS_IOC_GETFLAGS = 0x80086601
 
 
 @contextlib.contextmanager
@@ -456,3 +459,68 @@ def test_in_place_over_a_directory_that_programs_are_using(mount, mode, disk_pla
     assert event["size"] == 29
     os.close(fd)
     os.close(here)
+
+
+def test_a_walk_of_an_in_place_mount_asks_for_nothing_twice(mount, disk_place):
+    """The kernel keeps what it has read of a directory until that is changed, and opens it without us."""
+    mounted = mount(start=False, in_place=True, folder=disk_place)
+    for number in range(20):
+        make_directory(f"{mounted.source}/d{number}")
+        make_file(f"{mounted.source}/d{number}/f", b"x")
+    mounted.start()
+
+    def walk():
+        for folder, _, files in os.walk(mounted.point):
+            for name in files:
+                os.lstat(os.path.join(folder, name))
+            os.lstat(folder)
+
+    def requests_of(work):
+        before = mounted.status()["requests"]
+        work()
+        after = mounted.status()["requests"]
+        return {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)}
+
+    # The first brings the entries, the second the times of access that the first has changed.
+    walk()
+    walk()
+    assert requests_of(walk) == {}
+    os.mkdir(mounted.path("d3/new"))
+    assert sorted(os.listdir(mounted.path("d3"))) == ["f", "new"]
+    os.rename(mounted.path("d3/new"), mounted.path("d4/new"))
+    assert (os.listdir(mounted.path("d3")), sorted(os.listdir(mounted.path("d4")))) == (["f"], ["f", "new"])
+    os.rmdir(mounted.path("d4/new"))
+    os.unlink(mounted.path("d4/f"))
+    assert os.listdir(mounted.path("d4")) == []
+
+
+def test_directories_of_an_in_place_mount_that_are_open(mount, disk_place):
+    """Reading one that is changed or removed meanwhile, syncing it, its flags: as with any other."""
+    mounted = mount(start=False, in_place=True, folder=disk_place)
+    names = [f"a name of some length, number {number}" for number in range(5000)]
+    make_directory(mounted.source + "/large")
+    for name in names:
+        make_file(f"{mounted.source}/large/{name}", b"")
+    make_directory(mounted.source + "/removed")
+    mounted.start()
+    for _ in range(2):
+        with os.scandir(mounted.path("large")) as entries:
+            seen = [next(entries).name for _ in range(100)]
+            os.unlink(mounted.path("large", names.pop()))
+            make_file(mounted.path("large/new"), b"")
+            seen += [entry.name for entry in entries]
+        assert len(seen) == len(set(seen)) and set(names) <= set(seen)
+        os.unlink(mounted.path("large/new"))
+        assert sorted(os.listdir(mounted.path("large"))) == sorted(names)
+    fd = os.open(mounted.path("removed"), os.O_RDONLY | os.O_DIRECTORY)
+    os.fsync(fd)
+    real = os.open(f"{mounted.real}/removed", os.O_RDONLY | os.O_DIRECTORY)
+    assert fcntl.ioctl(fd, FS_IOC_GETFLAGS, bytes(8)) == fcntl.ioctl(real, FS_IOC_GETFLAGS, bytes(8))
+    os.close(real)
+    assert os.listdir(fd) == []
+    os.rmdir(mounted.path("removed"))
+    with contextlib.suppress(FileNotFoundError):
+        assert os.listdir(fd) == []
+    with pytest.raises(FileNotFoundError):
+        os.open("f", os.O_CREAT | os.O_WRONLY, dir_fd=fd)
+    os.close(fd)
