@@ -391,20 +391,24 @@ void eventlog_close(struct eventlog *log)
 
 /* ---- Writing ---- */
 
-static int claim_slot(struct eventlog *log, unsigned *out_index)
+/* Under the log's mutex: who looks at all slots finds them whole. */
+static struct writer *claim_slot(struct eventlog *log)
 {
-	int r = -EAGAIN;
+	for (unsigned i = 0; i < EVENTLOG_WRITERS_MAX; i++) {
+		struct slot *slot = &log->slots[i];
 
-	pthread_mutex_lock(&log->mutex);
-	for (unsigned i = 0; i < EVENTLOG_WRITERS_MAX && r < 0; i++) {
-		if (log->slots[i].use == SLOT_UNUSED) {
-			log->slots[i].use = SLOT_WRITER;
-			*out_index = i;
-			r = 0;
-		}
+		if (slot->use != SLOT_UNUSED)
+			continue;
+		slot->use = SLOT_WRITER;
+		slot->writer = (struct writer){
+			.log = log,
+			.intent = journal_intent(log->journal, i),
+			.index = i,
+			.turn = 1,
+		};
+		return &slot->writer;
 	}
-	pthread_mutex_unlock(&log->mutex);
-	return r;
+	return NULL;
 }
 
 static void free_slot(struct eventlog *log, unsigned index)
@@ -417,18 +421,14 @@ static void free_slot(struct eventlog *log, unsigned index)
 
 int writer_open(struct eventlog *log, struct writer **out)
 {
-	unsigned index;
-	int r = claim_slot(log, &index);
+	struct writer *writer;
 
-	if (r < 0)
-		return r;
-	log->slots[index].writer = (struct writer){
-		.log = log,
-		.intent = journal_intent(log->journal, index),
-		.index = index,
-		.turn = 1,
-	};
-	*out = &log->slots[index].writer;
+	pthread_mutex_lock(&log->mutex);
+	writer = claim_slot(log);
+	pthread_mutex_unlock(&log->mutex);
+	if (!writer)
+		return -EAGAIN;
+	*out = writer;
 	return 0;
 }
 

@@ -283,14 +283,6 @@ def test_a_log_of_another_version(mount):
     complains(done, "log", mounted.state)
 
 
-def test_a_log_that_is_none(folders, place):
-    source, point, options = folders
-    os.mkdir(place + "/state", 0o700)
-    with open(place + "/state/events.db", "w") as file:
-        file.write("this is no database, and long enough to tell" * 100)
-    complains(mount_hrfs(source, point, "-o", options), "log", place + "/state")
-
-
 @pytest.mark.parametrize("option", ["nonsense", "transport=pigeon", "passthrough=maybe", "max_read=x", "state="])
 def test_an_unknown_option_or_value(folders, option):
     source, point, options = folders
