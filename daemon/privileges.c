@@ -13,7 +13,7 @@
 
 /*
  * What a worker does for the callers of the file system, whose own rights the kernel has checked: each of these is what some system call of
- * root's succeeds by on the file system underneath.
+ * root's succeeds by on the file system underneath. Not CAP_SYS_RESOURCE: it would lift the quotas of all callers.
  */
 static const uint64_t worker_set =
 	BIT(CAP_CHOWN) | BIT(CAP_DAC_OVERRIDE) | BIT(CAP_FOWNER) | BIT(CAP_FSETID) |
@@ -22,8 +22,7 @@ static const uint64_t worker_set =
 	BIT(CAP_SYS_ADMIN) |                /* passthrough; trusted.* and security.* attributes */
 	BIT(CAP_SETFCAP) |                  /* security.capability */
 	BIT(CAP_MKNOD) |
-	BIT(CAP_LINUX_IMMUTABLE) |          /* FS_IOC_SETFLAGS */
-	BIT(CAP_SYS_RESOURCE);              /* blocks and quota that are kept for root */
+	BIT(CAP_LINUX_IMMUTABLE);           /* FS_IOC_SETFLAGS */
 
 /* Over that, to enter the mount namespace of -N. Mounting itself is CAP_SYS_ADMIN's. */
 static const uint64_t namespace_set = BIT(CAP_SYS_CHROOT);
