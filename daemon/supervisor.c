@@ -88,6 +88,7 @@ struct supervisor {
 
 	struct rehearsal rehearsal;
 	bool is_rehearsal_late;
+	bool is_restart_due;     /* asked for while the worker was not known to be live */
 	int previous_fd;         /* owned; on trial: the program before; -1: not on trial */
 	int guard_fd;            /* owned; see guard.h; -1: none */
 	char failure[CONTROL_TEXT_SIZE]; /* why the last restart came to nothing; "": it did not */
@@ -362,7 +363,8 @@ static void begin_restart(struct supervisor *supervisor)
 	const struct handover handover = what_is_left(supervisor);
 	int r;
 
-	/* Whoever asked is answered by what comes of that. */
+	/* A worker serves a moment before it can say so. In the other phases, whoever asked is answered by what comes of them. */
+	supervisor->is_restart_due = supervisor->phase == STARTING;
 	if (supervisor->phase != SERVING)
 		return;
 	if (supervisor->setup->use_uring) {
@@ -546,6 +548,8 @@ static void on_live(struct supervisor *supervisor)
 	}
 	/* Also at the end of a restart. Where nothing has changed it changes nothing. */
 	notify_send("READY=1");
+	if (supervisor->is_restart_due)
+		begin_restart(supervisor);
 }
 
 static void on_control(struct supervisor *supervisor)
