@@ -69,6 +69,11 @@ void op_destroy(struct op *op)
 	free(op);
 }
 
+void op_count(struct op *op, unsigned opcode)
+{
+	__atomic_store_n(&op->requests[opcode], op->requests[opcode] + 1, __ATOMIC_RELAXED);
+}
+
 struct op *op_start(fuse_req_t req, unsigned opcode)
 {
 	struct fs *fs = fuse_req_userdata(req);
@@ -84,7 +89,7 @@ struct op *op_start(fuse_req_t req, unsigned opcode)
 	op->is_resent = op->next_request & FUSE_UNIQUE_RESEND;
 	op->next_request = 0;
 	op->step = 0;
-	__atomic_store_n(&op->requests[opcode], op->requests[opcode] + 1, __ATOMIC_RELAXED);
+	op_count(op, opcode);
 	return op;
 }
 

@@ -62,6 +62,9 @@ enum emit {
 /** The calling thread's op, made on its first request; NULL without memory or intent slots. */
 struct op *op_of_thread(struct fs *fs);
 
+/** Count a request, for who looks at the numbers meanwhile. op_start() does it. */
+void op_count(struct op *op, unsigned opcode);
+
 /** Begin an operation. Returns NULL after having answered the request with an error. */
 struct op *op_start(fuse_req_t req, unsigned opcode);
 

@@ -115,7 +115,7 @@ void fs_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 	struct op *op = op_of_thread(fuse_req_userdata(req));
 
 	if (op) {
-		op->requests[FUSE_FORGET]++;
+		op_count(op, FUSE_FORGET);
 		forget(op->fs, ino, nlookup);
 	}
 	fuse_reply_none(req);
@@ -126,7 +126,7 @@ void fs_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forg
 	struct op *op = op_of_thread(fuse_req_userdata(req));
 
 	if (op) {
-		op->requests[FUSE_BATCH_FORGET]++;
+		op_count(op, FUSE_BATCH_FORGET);
 		for (size_t i = 0; i < count; i++)
 			forget(op->fs, forgets[i].ino, forgets[i].nlookup);
 	}
