@@ -212,17 +212,25 @@ class HrfsInPlace(Hrfs):
     in_place = True
 
 
+class HrfsAlways(Hrfs):
+    """Each event is on stable storage before its call returns."""
+
+    name = "hrfs-always"
+    options = ",durability=always"
+
+
+class HrfsProcess(Hrfs):
+    """The log is never synced."""
+
+    name = "hrfs-process"
+    options = ",durability=process"
+
+
 class HrfsWithoutLog(Hrfs):
-    """The same build that logs nothing, where mount.hrfs has the option for it."""
+    """The same build, logging nothing."""
 
     name = "hrfs-nolog"
     options = ",log=off"
-
-    def set_up(self):
-        answer = subprocess.run([MOUNT_HRFS, "-f", "/", "/nonexistent", "-o", "log=off"], stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if "unknown option" in answer.stdout:
-            raise Missing("mount.hrfs has no option log=off")
 
     def position(self, place):
         return None
@@ -308,7 +316,7 @@ class Loggedfs(Peer):
         return ["loggedfs", "-f", "-p", "-c", config, "-l", os.path.join(place.state, "log"), place.source]
 
 
-ALL = [Native, Hrfs, PassthroughHp, PassthroughHpSeeing, Bindfs, Loggedfs, HrfsInPlace, HrfsWithoutLog]
+ALL = [Native, Hrfs, PassthroughHp, PassthroughHpSeeing, Bindfs, Loggedfs, HrfsInPlace, HrfsWithoutLog, HrfsAlways, HrfsProcess]
 USUAL = ["native", "hrfs", "passthrough_hp", "passthrough_hp-nopassthrough", "bindfs", "loggedfs", "hrfs-nolog"]
 
 
