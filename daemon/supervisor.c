@@ -479,7 +479,6 @@ static void end_trial(struct supervisor *supervisor)
 	supervisor->previous_fd = -1;
 	if (supervisor->control_fd >= 0)
 		(void)control_send(supervisor->control_fd, &message);
-	notify_send("READY=1");
 }
 
 /* ---- Stopping ---- */

@@ -85,6 +85,7 @@ static int open_log(struct worker *worker)
 	const struct eventlog_options options = {
 		.state_fd = worker->setup->state.fd,
 		.state_path = worker->state_folder,
+		.name = worker->setup->state.path,
 		.journal_size = worker->setup->options.journal_size,
 		.durability = worker->setup->options.durability,
 		.on_full = worker->setup->options.on_full,

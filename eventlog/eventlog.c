@@ -57,6 +57,7 @@ struct eventlog {
 	int lock_fd;      /* owned; its lock dies with the process */
 	int news_fd;      /* owned */
 	char *state_path; /* owned */
+	char *name;       /* owned: of the state folder, in messages */
 	enum eventlog_durability durability;
 	enum eventlog_on_full on_full;
 	uint64_t quota;     /* 0: none */
@@ -84,6 +85,7 @@ static void free_log(struct eventlog *log)
 {
 	close_files(log);
 	free(log->state_path);
+	free(log->name);
 	closep(&log->news_fd);
 	closep(&log->lock_fd);
 	pthread_mutex_destroy(&log->mutex);
@@ -111,7 +113,8 @@ static int alloc_log(const struct eventlog_options *options, struct eventlog **o
 	if (log->news_fd < 0)
 		return -errno;
 	log->state_path = strdup(options->state_path);
-	if (!log->state_path)
+	log->name = strdup(options->name ? options->name : options->state_path);
+	if (!log->state_path || !log->name)
 		return -ENOMEM;
 	*out = take(log);
 	return 0;
@@ -319,7 +322,7 @@ static int replace_damaged(struct eventlog *log, const struct eventlog_options *
 	r = aside_set(options->state_fd, suffix);
 	if (r < 0)
 		return r;
-	log_warning("the log in %s was damaged: its files were renamed to *%s, and a new log begins", log->state_path, suffix);
+	log_warning("the log in %s was damaged: its files were renamed to *%s, and a new log begins", log->name, suffix);
 	log->was_set_aside = true;
 	*found = (struct eventlog_found){ 0 };
 	r = open_log(log, options, found);

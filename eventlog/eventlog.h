@@ -48,7 +48,8 @@ enum eventlog_on_full {
 
 struct eventlog_options {
 	int state_fd;           /* borrowed: the state folder, 0700 */
-	const char *state_path; /* borrowed: its path; SQLite wants one */
+	const char *state_path; /* borrowed: a path of it; SQLite wants one */
+	const char *name;       /* borrowed: how messages call it; NULL: by its path */
 	size_t journal_size;    /* bytes of the ring, 1 MiB to 1 GiB; 0: 64 MiB, or less on a small disk */
 	enum eventlog_durability durability;
 	enum eventlog_on_full on_full;
