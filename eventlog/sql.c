@@ -28,8 +28,10 @@ int sql_errno(sqlite3 *db, int code)
 		return -ENOMEM;
 	case SQLITE_CORRUPT:
 	case SQLITE_NOTADB:
-	case SQLITE_ERROR: /* the tables are not ours */
 		return -EBADMSG;
+	/* A sound database whose tables are not this program's: no damage, and nothing to set aside. */
+	case SQLITE_ERROR:
+		return -EPROTO;
 	case SQLITE_READONLY:
 		return -EROFS;
 	case SQLITE_PERM:

@@ -257,6 +257,8 @@ class Mount:
         self.expect_exit = 0
         self.expect_stderr = False
         self.expect_replay = True
+        # For a test of the time before.
+        self.waits_for_scan = True
 
     def path(self, *names):
         return os.path.join(self.point, *names)
@@ -280,14 +282,21 @@ class Mount:
             become(self.user)
 
     def start(self):
-        if self.base is None:
+        is_first = self.base is None
+        if is_first:
             self.base = replay.walk(self.source)
         with open(self.stderr_path, "ab") as stderr:
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stderr=stderr, cwd="/",
                                             preexec_fn=self._before_exec)
         wait_until(lambda: self.is_live() or self.process.poll() is not None, "the mount")
         assert self.process.poll() is None, f"mount.hrfs ended with {self.process.returncode}: {self.stderr()}"
+        if is_first and self.waits_for_scan:
+            wait_until(self.has_scanned, "the end of the scan")
         return self
+
+    def has_scanned(self):
+        """What a test does behind the mount while the first scan looks may be found by it."""
+        return self.status()["scan"]["state"] not in ("waiting", "running")
 
     def is_live(self):
         with contextlib.suppress(OSError):

@@ -102,6 +102,12 @@ def can_change(mounted, path):
     return False
 
 
+def can_store(mounted):
+    """The journal has room a moment before the database has."""
+    with mounted.connect() as connection:
+        return "sync" in connection.ask({"sync": {}})
+
+
 @pytest.fixture
 def state_disk(place):
     with disk_image.small_disk(os.path.join(place, "state-disk"), STATE_DISK) as point:
@@ -173,6 +179,7 @@ def test_a_full_log_refuses_changes_before_they_are_made_and_goes_on_when_there_
 
         os.unlink(ballast)
         harness.wait_until(lambda: can_change(mounted, "again"), "changes to go on")
+        harness.wait_until(lambda: can_store(mounted), "the log's disk to be written to")
         storm_until_done(mounted, "after", 50)
         mounted.settle()
         assert CAN_AGAIN in mounted.stderr()
@@ -192,6 +199,7 @@ def test_a_file_closed_while_the_log_is_full_has_its_close_event_when_there_is_r
         os.close(fd)
         os.unlink(ballast)
         harness.wait_until(lambda: can_change(mounted, "again"), "changes to go on")
+        harness.wait_until(lambda: can_store(mounted), "the log's disk to be written to")
         mounted.settle()
         assert [event["op"] for event in mounted.events(since) if event["path"] == "held"] == [
             "create", "write", "close"]
@@ -315,6 +323,7 @@ def test_a_log_never_grows_above_its_quota_and_a_larger_one_lets_changes_go_on(m
     mounted.options = "journal_size=1M,log-quota=32M"
     mounted.start()
     harness.wait_until(lambda: can_change(mounted, "again"), "changes to go on")
+    harness.wait_until(lambda: can_store(mounted), "the log's disk to be written to")
 
 
 @pytest.mark.parametrize("options, status", [("log-quota=1M", STATUS_USAGE), ("log-quota=none", STATUS_USAGE),

@@ -13,6 +13,17 @@ import harness
 import replay
 
 
+@pytest.fixture
+def mount(mount):
+    """Here the scan may still run when the mount is live."""
+    def make(start=True, **arguments):
+        mounted = mount(start=False, **arguments)
+        mounted.waits_for_scan = False
+        return mounted.start() if start else mounted
+
+    return make
+
+
 def scan_of(mounted):
     return mounted.status()["scan"]
 
