@@ -17,7 +17,10 @@
 
 #define SYNTHETIC_PREFIX "user.hrfs."
 
-enum { XATTR_MAX = 65536 };
+enum {
+	XATTR_MAX = 65536,
+	SMALL_VALUE = 4200, /* bytes; a path, at least */
+};
 
 static bool is_synthetic(const char *name)
 {
@@ -67,33 +70,65 @@ static int reach_path(struct op *op, uint64_t nodeid, struct reached *reached, c
 	return r;
 }
 
+/* From a descriptor that is open already. Returns the value's length or a negative errno, -EBADF where there is none. */
+static ssize_t read_lent(struct op *op, uint64_t nodeid, const char *name, char *value, size_t size)
+{
+	struct open_inode *inode = mode_ref(op->fs->modes, nodeid);
+	ssize_t n = -EBADF;
+
+	if (!inode)
+		return n;
+	pthread_mutex_lock(&inode->order);
+	if (inode->lender) {
+		n = fgetxattr(atomic_load(&inode->lender->fd), name, value, size);
+		n = n < 0 ? -errno : n;
+	}
+	pthread_mutex_unlock(&inode->order);
+	mode_unref(op->fs->modes, inode);
+	return n;
+}
+
+static ssize_t read_xattr(struct op *op, uint64_t nodeid, const char *name, char *value, size_t size)
+{
+	struct reached reached = REACHED_NONE;
+	char link[REACH_LINK_SIZE];
+	/* The kernel asks for security.capability of each file that is written or given away: most are open. */
+	ssize_t n = read_lent(op, nodeid, name, value, size);
+
+	if (n != -EBADF)
+		return n;
+	n = reach_path(op, nodeid, &reached, link);
+	if (n == 0) {
+		n = getxattr(link, name, value, size);
+		n = n < 0 ? -errno : n;
+	}
+	reach_put(op->fs->reach, &reached);
+	return n;
+}
+
 void fs_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
 	struct op *op = op_start(req, FUSE_GETXATTR);
-	struct reached reached = REACHED_NONE;
-	char link[REACH_LINK_SIZE];
-	char *value;
+	char little[SMALL_VALUE], *value = little;
+	size_t room = size < XATTR_MAX ? size : XATTR_MAX;
 	ssize_t n;
 
 	if (!op)
 		return;
-	value = malloc(XATTR_MAX);
-	if (!value) {
-		op_reply_error(op, -ENOMEM);
-		return;
-	}
-	if (is_synthetic(name)) {
-		n = synthetic_value(op->fs, name, value, XATTR_MAX);
-	} else {
-		n = reach_path(op, ino, &reached, link);
-		if (n == 0) {
-			n = getxattr(link, name, value, XATTR_MAX);
-			n = n < 0 ? -errno : n;
-		}
-		reach_put(op->fs->reach, &reached);
-	}
+	/* getxattr(2) clears as much memory as it is given. */
+	if (is_synthetic(name))
+		room = sizeof(little);
+	if (room > sizeof(little))
+		value = malloc(room);
+	if (!value)
+		n = -ENOMEM;
+	else if (is_synthetic(name))
+		n = synthetic_value(op->fs, name, value, room);
+	else
+		n = read_xattr(op, ino, name, value, room);
 	reply_value(op, value, n, size);
-	free(value);
+	if (value != little)
+		free(value);
 }
 
 /* Names that only root may see are cut out, as the kernel does it for its own file systems. */

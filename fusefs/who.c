@@ -9,7 +9,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HOT_NS = 10 * 1000 * 1000 };
+enum {
+	FRESH_NS = 50 * 1000, /* exec(2) takes longer: the thread that asks again so soon runs the same program */
+	HOT_NS = 10 * 1000 * 1000,
+};
 
 void who_init(struct who *who)
 {
@@ -35,7 +38,7 @@ static uint64_t now_ns(void)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
@@ -111,7 +114,7 @@ const struct who_slot *who_find(struct who *who, pid_t tid, bool is_hot)
 
 		return &nobody;
 	}
-	if (slot->tid == tid && is_hot && now_ns() - slot->checked_ns < HOT_NS)
+	if (slot->tid == tid && now_ns() - slot->checked_ns < (is_hot ? HOT_NS : FRESH_NS))
 		return slot;
 	if (slot->tid != tid || refresh(slot) < 0)
 		learn(slot, tid);

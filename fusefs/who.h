@@ -4,7 +4,8 @@
  * FUSE names the thread; an event names the process and its comm. Finding those means reading /proc, so what was
  * found is remembered per thread id together with an open /proc/<tid>/comm: that file stays bound to the thread
  * it was opened for, so one pread() both gives the comm of now (an exec changes it) and tells whether
- * the id has been given to somebody else.
+ * the id has been given to somebody else. It costs as much as the change that is logged, and is left out when the same thread
+ * asks again before it can have run another program.
  *
  * One struct for each worker thread; no locks.
  */
@@ -21,7 +22,7 @@ struct who_slot {
 	pid_t tid;
 	pid_t pid;
 	int comm_fd;
-	uint64_t checked_ns;   /* CLOCK_MONOTONIC_COARSE of the last pread */
+	uint64_t checked_ns;   /* CLOCK_MONOTONIC of the last pread */
 	char comm[EVENT_COMM_MAX + 1];
 	uint8_t comm_length;
 };
