@@ -16,6 +16,7 @@
 #include "base/scope.h"
 #include "eventlog/eventlog.h"
 #include "eventlog/intern.h"
+#include "eventlog/pending.h"
 #include "eventlog/sql.h"
 #include "proto/event.h"
 
@@ -62,11 +63,12 @@ struct store {
 	uint64_t bound; /* with a quota: bytes that the files have at the most once this transaction is in both */
 	struct intern *paths;
 	struct intern *comms;
+	struct pending pending; /* rows of this transaction that are not in the table yet */
 
 	sqlite3_stmt *begin;
 	sqlite3_stmt *commit;
 	sqlite3_stmt *set_last;
-	sqlite3_stmt *insert_event;
+	sqlite3_stmt *insert_pending;
 	sqlite3_stmt *insert_path;
 	sqlite3_stmt *select_path;
 	sqlite3_stmt *insert_comm;
@@ -84,35 +86,7 @@ struct store_reader {
 	sqlite3_stmt *last;
 };
 
-/* The columns of events, in the order of insert_event and of fetch. */
-enum column {
-	COLUMN_SEQ,
-	COLUMN_TIME,
-	COLUMN_OP,
-	COLUMN_ORIGIN,
-	COLUMN_UNCERTAIN,
-	COLUMN_PATH,
-	COLUMN_INO,
-	COLUMN_PID,
-	COLUMN_UID,
-	COLUMN_GID,
-	COLUMN_COMM,
-	COLUMN_SIZE,
-	COLUMN_OFFSET,
-	COLUMN_LENGTH,
-	COLUMN_MODE,
-	COLUMN_OWNER,
-	COLUMN_FLAGS,
-	COLUMN_TO,
-	COLUMN_NAME,
-};
-
-#define INSERT_EVENT                                                                               \
-	"INSERT OR IGNORE INTO events (seq, time, op, origin, uncertain, path_id, ino, pid, uid, " \
-	"gid, "                                                                                    \
-	"comm_id, size, offset, length, mode, owner, flags, to_id, name) "                         \
-	"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-
+/* In the order of enum column. */
 #define FETCH_EVENTS                                                                               \
 	"SELECT e.seq, e.time, e.op, e.origin, e.uncertain, p.path, e.ino, e.pid, e.uid, e.gid, "  \
 	"c.comm, "                                                                                 \
@@ -174,7 +148,7 @@ void store_close(struct store *store)
 	sqlite3_finalize(store->begin);
 	sqlite3_finalize(store->commit);
 	sqlite3_finalize(store->set_last);
-	sqlite3_finalize(store->insert_event);
+	sqlite3_finalize(store->insert_pending);
 	sqlite3_finalize(store->insert_path);
 	sqlite3_finalize(store->select_path);
 	sqlite3_finalize(store->insert_comm);
@@ -306,7 +280,7 @@ static int prepare_writer(struct store *store)
 		{ "BEGIN IMMEDIATE", &store->begin },
 		{ "COMMIT", &store->commit },
 		{ "UPDATE meta SET value = ? WHERE key = 'last_seq'", &store->set_last },
-		{ INSERT_EVENT, &store->insert_event },
+		{ "INSERT OR IGNORE INTO events SELECT * FROM pending", &store->insert_pending },
 		{ "INSERT OR IGNORE INTO path (path) VALUES (?)", &store->insert_path },
 		{ "SELECT id FROM path WHERE path = ?", &store->select_path },
 		{ "INSERT OR IGNORE INTO comm (comm) VALUES (?)", &store->insert_comm },
@@ -371,6 +345,9 @@ static int open_store(struct store *store, const char *state_path, const char *l
 		return r;
 	keep_as_found(store->db, true);
 	r = open_schema(store, log_id);
+	if (r < 0)
+		return r;
+	r = pending_register(&store->pending, store->db);
 	if (r < 0)
 		return r;
 	r = prepare_writer(store);
@@ -517,35 +494,35 @@ static int get_id(struct store *store, struct intern *intern, sqlite3_stmt *inse
 	return 0;
 }
 
-static int bind_path(struct store *store, enum column column, const char *path, size_t length)
+static int set_path(struct store *store, struct pending_row *row, enum column column, const char *path, size_t length)
 {
 	int64_t id;
 	int r = get_id(store, store->paths, store->insert_path, store->select_path, path, length,
 		       &id);
 
 	if (r == 0)
-		sqlite3_bind_int64(store->insert_event, column + 1, id);
+		pending_set(row, column, id);
 	return r;
 }
 
-static int bind_who(struct store *store, const struct event *event)
+static int set_who(struct store *store, struct pending_row *row, const struct event *event)
 {
 	int64_t id;
 	int r;
 
-	sqlite3_bind_int64(store->insert_event, COLUMN_PID + 1, event->pid);
-	sqlite3_bind_int64(store->insert_event, COLUMN_UID + 1, event->uid);
-	sqlite3_bind_int64(store->insert_event, COLUMN_GID + 1, event->gid);
+	pending_set(row, COLUMN_PID, event->pid);
+	pending_set(row, COLUMN_UID, event->uid);
+	pending_set(row, COLUMN_GID, event->gid);
 	if (event->comm_length == 0)
 		return 0;
 	r = get_id(store, store->comms, store->insert_comm, store->select_comm, event->comm,
 		   event->comm_length, &id);
 	if (r == 0)
-		sqlite3_bind_int64(store->insert_event, COLUMN_COMM + 1, id);
+		pending_set(row, COLUMN_COMM, id);
 	return r;
 }
 
-static void bind_numbers(sqlite3_stmt *insert, const struct event *event)
+static void set_numbers(struct pending_row *row, const struct event *event)
 {
 	const struct {
 		uint16_t field;
@@ -562,14 +539,40 @@ static void bind_numbers(sqlite3_stmt *insert, const struct event *event)
 		{ EVENT_HAS_FLAGS, COLUMN_FLAGS, event->flags },
 	};
 
-	sqlite3_bind_int64(insert, COLUMN_SEQ + 1, event->seq);
-	sqlite3_bind_int64(insert, COLUMN_TIME + 1, event->time_ns);
-	sqlite3_bind_int64(insert, COLUMN_OP + 1, event->op);
-	sqlite3_bind_int64(insert, COLUMN_ORIGIN + 1, event->origin);
-	sqlite3_bind_int64(insert, COLUMN_UNCERTAIN + 1, !!(event->has & EVENT_UNCERTAIN));
+	pending_set(row, COLUMN_SEQ, event->seq);
+	pending_set(row, COLUMN_TIME, event->time_ns);
+	pending_set(row, COLUMN_OP, event->op);
+	pending_set(row, COLUMN_ORIGIN, event->origin);
+	pending_set(row, COLUMN_UNCERTAIN, !!(event->has & EVENT_UNCERTAIN));
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		if (event->has & numbers[i].field)
-			sqlite3_bind_int64(insert, numbers[i].column + 1, numbers[i].value);
+			pending_set(row, numbers[i].column, numbers[i].value);
+}
+
+static int set_row(struct store *store, struct pending_row *row, const struct event *event)
+{
+	int r;
+
+	set_numbers(row, event);
+	r = set_path(store, row, COLUMN_PATH, event->path, event->path_length);
+	if (r == 0 && event->to_length > 0)
+		r = set_path(store, row, COLUMN_TO, event->to, event->to_length);
+	if (r == 0 && event->has & EVENT_HAS_WHO)
+		r = set_who(store, row, event);
+	if (r == 0 && event->name_length > 0) {
+		row->name = event->name;
+		row->name_size = event->name_length;
+		row->has |= UINT32_C(1) << COLUMN_NAME;
+	}
+	return r;
+}
+
+static int insert_pending(struct store *store)
+{
+	int r = store->pending.count > 0 ? sql_run(store->insert_pending) : 0;
+
+	pending_clear(&store->pending);
+	return r;
 }
 
 int store_append(struct store *store, const struct event *event)
@@ -578,27 +581,20 @@ int store_append(struct store *store, const struct event *event)
 
 	if (!is_within_quota(store, event))
 		return STORE_QUOTA;
-
-	/* What is not bound below is NULL. */
-	sqlite3_clear_bindings(store->insert_event);
-	bind_numbers(store->insert_event, event);
-	r = bind_path(store, COLUMN_PATH, event->path, event->path_length);
-	if (r == 0 && event->to_length > 0)
-		r = bind_path(store, COLUMN_TO, event->to, event->to_length);
-	if (r == 0 && event->has & EVENT_HAS_WHO)
-		r = bind_who(store, event);
+	r = set_row(store, pending_add(&store->pending), event);
 	if (r < 0)
 		return r;
-	if (event->name_length > 0)
-		sqlite3_bind_blob(store->insert_event, COLUMN_NAME + 1, event->name,
-				  event->name_length, SQLITE_STATIC);
-	return sql_run(store->insert_event);
+	/* The name is the caller's. */
+	return pending_is_full(&store->pending) || event->name_length > 0 ? insert_pending(store) : 0;
 }
 
 int store_commit(struct store *store, uint64_t last_seq)
 {
 	int r;
 
+	r = insert_pending(store);
+	if (r < 0)
+		return r;
 	sqlite3_bind_int64(store->set_last, 1, last_seq);
 	r = sql_run(store->set_last);
 	if (r < 0)
@@ -615,6 +611,7 @@ void store_rollback(struct store *store)
 	/* A full disk makes SQLite roll back by itself. */
 	if (!sqlite3_get_autocommit(store->db))
 		sql_exec(store->db, "ROLLBACK");
+	pending_clear(&store->pending);
 	intern_clear(store->paths);
 	intern_clear(store->comms);
 }

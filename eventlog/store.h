@@ -73,7 +73,7 @@ int store_begin(struct store *store);
 
 /**
  * Add an event. One whose seq is there already is left alone. Returns 0, STORE_QUOTA (nothing was added; what was
- * added before may be committed), or a negative errno.
+ * added before may be committed), or a negative errno: then roll back.
  */
 int store_append(struct store *store, const struct event *event);
 
