@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -180,6 +181,39 @@ static double open_files(const char *path, const long numbers[])
 	return now_s() - start;
 }
 
+/* Ask @numbers[0] times for an attribute that is not there: one request each time, and the smallest. */
+static double ask(const char *path, const long numbers[])
+{
+	double start = now_s();
+
+	for (long i = 0; i < numbers[0]; i++)
+		if (getxattr(path, "security.capability", NULL, 0) >= 0)
+			errx(1, "%s has capabilities", path);
+	return now_s() - start;
+}
+
+/* Write the same page @numbers[0] times. */
+static double write_over(const char *path, const long numbers[])
+{
+	scoped(closep) int fd = open_or_die(path, O_WRONLY);
+	char buffer[PAGE] = { 0 };
+	double start = now_s();
+
+	for (long i = 0; i < numbers[0]; i++)
+		if (pwrite(fd, buffer, sizeof(buffer), 0) != sizeof(buffer))
+			err(1, "write %s", path);
+	return now_s() - start;
+}
+
+static double open_and_close(const char *path, const long numbers[])
+{
+	double start = now_s();
+
+	for (long i = 0; i < numbers[0]; i++)
+		close(open_or_die(path, O_RDONLY));
+	return now_s() - start;
+}
+
 /*
  * A storm at a given speed, so that it is the same for all who watch it: rewrite files of a tree that make_tree() made,
  * @numbers[1] a second, for @numbers[0] seconds.
@@ -274,6 +308,9 @@ static const struct {
 	{ "make-tree", 2, make_tree, "FOLDERS FILES" },
 	{ "stat-tree", 2, stat_tree, "FOLDERS FILES" },
 	{ "open", 2, open_files, "FILES COUNT" },
+	{ "ask", 1, ask, "COUNT" },
+	{ "write-over", 1, write_over, "COUNT" },
+	{ "open-close", 1, open_and_close, "COUNT" },
 	{ "storm", 2, rewrite_files, "SECONDS FILES_A_SECOND" },
 	{ "metadata", 2, mix_in_threads, "THREADS ROUNDS" },
 };

@@ -25,6 +25,7 @@ HRFS = os.path.join(BUILD, "hrfs")
 URING_SWITCH = "/sys/module/fuse/parameters/enable_uring"
 
 # Nobody needs this long to mount; only what is broken does.
+SCAN_PATIENCE_S = 300
 PATIENCE_S = 30
 
 # Nothing goes behind a mount of this bench, so a peer may believe its caches.
@@ -65,7 +66,7 @@ def first_line(*command):
 
 def build_programs():
     """hrfs itself, and the tight loops of this bench."""
-    names = [f"bench/bench-{name}" for name in ("files", "latency", "log", "subscribers")]
+    names = [f"bench/bench-{name}" for name in ("files", "latency", "log", "null", "subscribers")]
     for targets in ([], names):
         subprocess.run([os.path.join(TOP, "tools", "build"), *targets], check=True)
 
@@ -202,6 +203,15 @@ class Hrfs(Peer):
             raise Void(f"its transport is {status['transport']}, not {self.transport}")
         if not status["passthrough"]:
             raise Void(f"no passthrough: {status['passthrough_reason']}")
+        self.wait_for_scan(place)
+
+    def wait_for_scan(self, place):
+        """A new mount is useful at once, but looks at the whole tree beside that, once."""
+        end = time.monotonic() + SCAN_PATIENCE_S
+        while self.status(place)["scan"]["state"] in ("waiting", "running"):
+            if time.monotonic() > end:
+                raise Void("its first scan does not end")
+            time.sleep(0.01)
 
     def position(self, place):
         return self.status(place)["next"]

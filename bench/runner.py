@@ -5,6 +5,7 @@ One run goes A B C A B C ... for each workload, so that whatever else the machin
 and is not counted. Where a peer fails or turns out not to be what it should, the sample is void, and the report says why.
 """
 
+import contextlib
 import dataclasses
 import os
 import statistics
@@ -67,8 +68,9 @@ def time_it(work, workload, peer, place, point):
     return own if isinstance(own, float) else seconds
 
 
-def measure(work, workload, peer, parent):
-    """Seconds that @workload takes on @peer, in a new source on a new mount."""
+@contextlib.contextmanager
+def prepared(work, workload, peer, parent):
+    """A new source on a new mount, in which @workload can begin: yields (place, point)."""
     with places.new_place(parent) as place:
         if workload.prepare:
             workload.prepare(work, place)
@@ -80,7 +82,13 @@ def measure(work, workload, peer, parent):
                 places.drop_caches()
             if workload.warm:
                 workload.warm(work, point)
-            return time_it(work, workload, peer, place, point)
+            yield place, point
+
+
+def measure(work, workload, peer, parent):
+    """Seconds that @workload takes on @peer."""
+    with prepared(work, workload, peer, parent) as (place, point):
+        return time_it(work, workload, peer, place, point)
 
 
 def take_sample(work, workload, peer, number, parent):

@@ -8,7 +8,10 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
+
+enum { FORGET_PAUSE_NS = 1000 * 1000 };
 
 static void fill_times(struct fs *fs, struct fuse_entry_param *entry)
 {
@@ -110,6 +113,18 @@ static void forget(struct fs *fs, uint64_t nodeid, uint64_t count)
 		reach_drop(fs->reach, nodeid);
 }
 
+/*
+ * Over io_uring one thread does nothing but this and interrupts, because all else comes by the ring. While it sleeps what there is to
+ * forget gathers, and is read at once: removing many files woke it for each one, which took the processor from the requests.
+ */
+static void let_gather(const struct fs *fs)
+{
+	static const struct timespec pause = { .tv_nsec = FORGET_PAUSE_NS };
+
+	if (fs->uses_uring)
+		nanosleep(&pause, NULL);
+}
+
 void fs_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 {
 	struct op *op = op_of_thread(fuse_req_userdata(req));
@@ -117,6 +132,7 @@ void fs_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 	if (op) {
 		op_count(op, FUSE_FORGET);
 		forget(op->fs, ino, nlookup);
+		let_gather(op->fs);
 	}
 	fuse_reply_none(req);
 }
@@ -129,6 +145,7 @@ void fs_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forg
 		op_count(op, FUSE_BATCH_FORGET);
 		for (size_t i = 0; i < count; i++)
 			forget(op->fs, forgets[i].ino, forgets[i].nlookup);
+		let_gather(op->fs);
 	}
 	fuse_reply_none(req);
 }
