@@ -209,6 +209,7 @@ static void run_worker(const struct supervisor *supervisor, int control_fd, pid_
 		.is_takeover = supervisor->takes_over,
 		.is_on_trial = supervisor->previous_fd >= 0,
 		.upgrade_failure = supervisor->failure,
+		.is_successor = supervisor->has_served,
 		.restarts = supervisor->restarts,
 	};
 

@@ -90,6 +90,7 @@ static int open_log(struct worker *worker)
 		.durability = worker->setup->options.durability,
 		.on_full = worker->setup->options.on_full,
 		.quota = worker->setup->options.log_quota,
+		.is_successor = worker->options->is_successor,
 	};
 	int tries = worker->options->restarts ? LOCK_TRIES : 1;
 	struct eventlog_found found;

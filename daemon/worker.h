@@ -24,6 +24,7 @@ struct worker_options {
 	bool is_on_trial;            /* the program before is kept until CONTROL_KEPT */
 	const char *upgrade_failure; /* why the last restart came to nothing; "": it did not */
 	bool is_takeover;            /* the kernel knows this connection: no orphans to settle, no `mounted` event */
+	bool is_successor;           /* a worker before this one has served */
 	unsigned restarts;           /* workers before this one */
 };
 

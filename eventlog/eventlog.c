@@ -240,7 +240,7 @@ static void collect_orphans(struct eventlog *log)
 	}
 }
 
-static int recover(struct eventlog *log, int state_fd, struct eventlog_found *found)
+static int recover(struct eventlog *log, int state_fd, bool is_coherent, struct eventlog_found *found)
 {
 	uint64_t stored = last_stored(log);
 	uint64_t appended = journal_last_seq(log->journal);
@@ -249,7 +249,7 @@ static int recover(struct eventlog *log, int state_fd, struct eventlog_found *fo
 
 	if (r < 0)
 		return r;
-	r = journal_recover(log->journal, stored, stored_ns);
+	r = journal_recover(log->journal, stored, stored_ns, is_coherent);
 	if (r < 0)
 		return r;
 	found->recovered = journal_next_seq(log->journal) - 1 - stored;
@@ -295,7 +295,7 @@ static int open_log(struct eventlog *log, const struct eventlog_options *options
 	if (r == 0)
 		r = set_quota(log);
 	if (r == 0)
-		r = recover(log, options->state_fd, found);
+		r = recover(log, options->state_fd, options->is_successor, found);
 	return r;
 }
 

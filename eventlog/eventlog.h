@@ -54,6 +54,7 @@ struct eventlog_options {
 	enum eventlog_durability durability;
 	enum eventlog_on_full on_full;
 	uint64_t quota;         /* bytes of events.db, its WAL and the journal together; 0: none */
+	bool is_successor;      /* the caller has seen the last user die after it was open: all that it stored is in the page cache */
 };
 
 /** What eventlog_open() found. */

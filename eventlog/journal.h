@@ -82,10 +82,11 @@ uint64_t journal_last_seq(const struct journal *journal);
 /**
  * Make the journal ready for writing: find the events after @stored_seq, the last one in the
  * store, cut a torn tail, settle which intents were logged, and mark it in use. @stored_time_ns is
- * the time of that event. Returns 0, -EBADMSG (closed, yet events are missing: damaged), or
+ * the time of that event. @is_coherent: nothing has happened to the file since its last user died, no power loss above all; it is then
+ * searched only where the header cannot be true. Returns 0, -EBADMSG (closed, yet events are missing: damaged), or
  * another negative errno.
  */
-int journal_recover(struct journal *journal, uint64_t stored_seq, int64_t stored_time_ns);
+int journal_recover(struct journal *journal, uint64_t stored_seq, int64_t stored_time_ns, bool is_coherent);
 
 /**
  * Mark it closed and bring it to stable storage. Nobody may use it any more. Returns 0 or a

@@ -7,7 +7,8 @@
  *
  *   closed     The ring is empty, or a full disk left something in it. The header is exact.
  *   killed     The header is exact but for the last event, which may be whole without tail having moved: it is taken, and its
- *              intent counts as DONE.
+ *              intent counts as DONE. Where the caller knows that it was no more than that, because it has outlived the user, and
+ *              the events lead from head to tail, nothing is looked for elsewhere: programs wait meanwhile.
  *   power loss Pages of the header, the slots and the ring may be of different ages. The event after the store's last
  *              is at the head or, if that is stale, is looked for in the whole ring. A torn event ends the log.
  *
@@ -67,13 +68,17 @@ static struct stretch follow(const struct journal *journal, uint64_t start, uint
 	return found;
 }
 
-/* A head that lags shows events that the store has already: event @seq is at or behind it. */
-static bool find_from_head(const struct journal *journal, uint64_t seq, uint64_t *out_start)
+/*
+ * A head that lags shows events that the store has already: event @seq is at or behind it. Returns whether it was found, and how far the
+ * events went.
+ */
+static bool find_from_head(const struct journal *journal, uint64_t seq, uint64_t *out_start, uint64_t *out_end)
 {
 	uint64_t head = journal->header->head;
 	uint64_t position = head;
 	struct event event;
 
+	*out_end = head;
 	while (position - head + FRAME_SIZE <= journal->ring_size) {
 		/* The frame has half of the number, which is @seq or not far below. */
 		uint32_t behind = (uint32_t)seq - (uint32_t)(get_frame(journal, position) >> 32);
@@ -88,6 +93,7 @@ static bool find_from_head(const struct journal *journal, uint64_t seq, uint64_t
 			return true;
 		}
 		position += size;
+		*out_end = position;
 	}
 	return false;
 }
@@ -97,7 +103,12 @@ static bool search_ring(const struct journal *journal, uint64_t seq, uint64_t *o
 	struct event event;
 
 	for (uint64_t position = 0; position < journal->ring_size; position += 8) {
-		if (journal_decode_at(journal, position, journal->ring_size, seq, &event) > 0) {
+		uint64_t frame;
+
+		/* Most of the ring fails here, before the division of journal_at(). */
+		memcpy(&frame, journal->ring + position, sizeof(frame));
+		if (frame_is_of(frame, seq) &&
+		    journal_decode_at(journal, position, journal->ring_size, seq, &event) > 0) {
 			*out_start = position;
 			return true;
 		}
@@ -105,38 +116,46 @@ static bool search_ring(const struct journal *journal, uint64_t seq, uint64_t *o
 	return false;
 }
 
-static struct stretch find_events(const struct journal *journal, uint64_t stored_seq)
+static struct stretch find_events(const struct journal *journal, uint64_t stored_seq, bool is_coherent)
 {
-	bool is_sane = is_header_sane(journal);
-	uint64_t start;
+	bool is_sane = is_header_sane(journal), is_all_stored;
+	uint64_t start, end = 0;
 
-	if (is_sane && find_from_head(journal, stored_seq + 1, &start))
+	if (is_sane && find_from_head(journal, stored_seq + 1, &start, &end))
 		return follow(journal, start, stored_seq + 1);
-	if (!journal->header->is_clean && search_ring(journal, stored_seq + 1, &start))
+	is_all_stored = journal->header->is_clean || (is_coherent && is_sane && end >= journal->header->tail);
+	if (!is_all_stored && search_ring(journal, stored_seq + 1, &start))
 		return follow(journal, start, stored_seq + 1);
 	start = is_sane ? journal->header->tail : 0;
 	return (struct stretch){ .start = start, .end = start, .last_seq = stored_seq };
 }
 
-/* Whether a whole event with a number above @last_seq stands at @position. */
-static bool is_beyond(const struct journal *journal, uint64_t position, uint64_t last_seq)
+/* Whether a whole event with a number above @last_seq stands at @at. */
+static bool is_beyond(const char *at, uint64_t last_seq)
 {
-	uint64_t frame = get_frame(journal, position);
-	size_t size = frame_record_size(frame);
 	struct event event;
+	uint64_t frame;
+	size_t size;
 
+	memcpy(&frame, at, sizeof(frame));
+	size = frame_record_size(frame);
 	if (size == 0 || size % 8 != 0 || size > EVENT_RECORD_MAX ||
 	    (int32_t)((frame >> 32) - last_seq) <= 0)
 		return false;
-	return event_decode(journal_at(journal, position) + FRAME_SIZE, size, &event) == size;
+	return event_decode(at + FRAME_SIZE, size, &event) == size;
 }
 
 static void forget_beyond(struct journal *journal, const struct stretch *found)
 {
-	for (uint64_t position = found->end; position < found->start + journal->ring_size;
-	     position += 8)
-		if (is_beyond(journal, position, found->last_seq))
-			memset(journal_at(journal, position), 0, FRAME_SIZE);
+	char *at = journal_at(journal, found->end);
+
+	for (uint64_t left = found->start + journal->ring_size - found->end; left > 0; left -= 8) {
+		if (is_beyond(at, found->last_seq))
+			memset(at, 0, FRAME_SIZE);
+		at += 8;
+		if (at == journal->ring + journal->ring_size)
+			at = journal->ring;
+	}
 }
 
 static void take_stretch(struct journal *journal, const struct stretch *found)
@@ -162,9 +181,10 @@ static void settle_gap(struct journal_header *header, uint64_t next_seq)
 		header->lost = (uint64_t)header->lost_told;
 }
 
-int journal_recover(struct journal *journal, uint64_t stored_seq, int64_t stored_time_ns)
+int journal_recover(struct journal *journal, uint64_t stored_seq, int64_t stored_time_ns, bool is_coherent)
 {
-	struct stretch found = find_events(journal, stored_seq);
+	bool is_sane = is_header_sane(journal);
+	struct stretch found = find_events(journal, stored_seq, is_coherent);
 
 	if (journal->header->is_clean && found.last_seq < journal->header->last_seq)
 		return -EBADMSG;
@@ -172,7 +192,7 @@ int journal_recover(struct journal *journal, uint64_t stored_seq, int64_t stored
 	if (!journal->scratch)
 		return -ENOMEM;
 
-	if (!journal->header->is_clean)
+	if (!journal->header->is_clean && !(is_coherent && is_sane && found.end >= journal->header->tail))
 		forget_beyond(journal, &found);
 	take_stretch(journal, &found);
 	/*

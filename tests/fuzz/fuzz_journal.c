@@ -60,7 +60,7 @@ static void prepare(void)
 		abort();
 	folder_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (journal_create(folder_fd, "01234567-89ab-4cde-8f01-23456789abcd", JOURNAL_RING_MIN, &journal) < 0 ||
-	    journal_recover(journal, 0, 0) < 0)
+	    journal_recover(journal, 0, 0, false) < 0)
 		abort();
 	put_events(journal);
 	journal_close(journal);
@@ -120,7 +120,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	scribble(data, size);
 	if (journal_open(folder_fd, &journal) < 0)
 		return 0;
-	if (journal_recover(journal, journal_drained_seq(journal), 0) == 0)
+	if (journal_recover(journal, journal_drained_seq(journal), 0, false) == 0)
 		read_all(journal);
 	journal_close(journal);
 	return 0;

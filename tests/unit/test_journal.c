@@ -35,9 +35,12 @@ static struct journal *make_journal(int folder)
 	struct journal *journal = NULL;
 
 	check(journal_create(folder, id, JOURNAL_RING_MIN, &journal) == 0);
-	check(journal_recover(journal, 0, 0) == 0);
+	check(journal_recover(journal, 0, 0, false) == 0);
 	return journal;
 }
+
+/* Whether who opens it again knows that nothing but a kill has come between. */
+static bool is_coherent;
 
 /* Without closing it properly, as a kill does. */
 static struct journal *reopen(int folder, struct journal *journal, uint64_t stored)
@@ -46,7 +49,7 @@ static struct journal *reopen(int folder, struct journal *journal, uint64_t stor
 
 	journal_close(journal);
 	check(journal_open(folder, &again) == 0);
-	check(journal_recover(again, stored, 0) == 0);
+	check(journal_recover(again, stored, 0, is_coherent) == 0);
 	return again;
 }
 
@@ -141,7 +144,7 @@ static void time_never_goes_back(void)
 	int64_t later = 5000000000000000000;
 
 	check(journal_create(folder, id, JOURNAL_RING_MIN, &journal) == 0);
-	check(journal_recover(journal, 0, later) == 0);
+	check(journal_recover(journal, 0, later, false) == 0);
 	check(journal_reserve(journal, journal_room_for(&event), JOURNAL_ANY_ROOM) == 0);
 	journal_append(journal, journal_room_for(&event), NULL, &event);
 	check(event.time_ns == later);
@@ -334,6 +337,57 @@ static void event_whose_tail_was_not_moved_counts(void)
 	check(orphan.state == INTENT_DONE && orphan.steps == 1 && orphan.request == 7);
 }
 
+/* Everything is stored, and the last note of that was not made. */
+static void stored_events_at_a_head_that_lags_do_not_come_again(void)
+{
+	scoped(closep) int folder = make_folder();
+	scoped(journal_closep) struct journal *journal = make_journal(folder);
+
+	for (int i = 0; i < 10; i++)
+		append(journal, NULL, 50);
+	journal = reopen(folder, journal, 10);
+	check(journal_next_seq(journal) == 11);
+	check(drain_all(journal) == 0);
+	check(append(journal, NULL, 50) == 11);
+	journal = reopen(folder, journal, 10);
+	check(drain_all(journal) == 1);
+}
+
+/* An event that stands where the header knows of none: only the pages of a power loss can be so. */
+static void whole_ring_is_searched_unless_it_was_only_a_kill(void)
+{
+	scoped(closep) int folder = make_folder();
+	scoped(journal_closep) struct journal *journal = make_journal(folder);
+	uint64_t place;
+
+	append(journal, NULL, 50);
+	drain_all(journal);
+	place = journal->header->tail;
+	append(journal, NULL, 50);
+	memcpy(journal_at(journal, place + 4096), journal_at(journal, place), journal->header->tail - place);
+	memset(journal_at(journal, place), 0, FRAME_SIZE);
+	journal->header->tail = place;
+	journal->header->last_seq = 1;
+	journal = reopen(folder, journal, 1);
+	check(journal_next_seq(journal) == (is_coherent ? 2 : 3));
+}
+
+static void header_that_cannot_be_true_is_not_believed(void)
+{
+	scoped(closep) int folder = make_folder();
+	scoped(journal_closep) struct journal *journal = make_journal(folder);
+	uint64_t end;
+
+	for (int i = 0; i < 10; i++)
+		append(journal, NULL, 50);
+	end = journal->header->tail;
+	journal->header->head = end + 800;
+	journal->header->tail = end + 1600;
+	journal = reopen(folder, journal, 4);
+	check(journal_next_seq(journal) == 11);
+	check(journal->header->tail == end);
+}
+
 static void torn_tail_is_cut_after_power_loss(void)
 {
 	scoped(closep) int folder = make_folder();
@@ -369,7 +423,7 @@ static void damage_of_a_closed_journal_is_an_error(void)
 	check(journal_mark_clean(journal) == 0);
 	journal_close(take(journal));
 	check(journal_open(folder, &journal) == 0);
-	check(journal_recover(journal, 0, 0) == -EBADMSG);
+	check(journal_recover(journal, 0, 0, false) == -EBADMSG);
 }
 
 static void events_are_found_with_a_stale_head(void)
@@ -604,6 +658,9 @@ int main(void)
 		unit(waiting_for_room_ends_when_there_is_some),
 		unit(killed_user_leaves_all_events),
 		unit(event_whose_tail_was_not_moved_counts),
+		unit(stored_events_at_a_head_that_lags_do_not_come_again),
+		unit(whole_ring_is_searched_unless_it_was_only_a_kill),
+		unit(header_that_cannot_be_true_is_not_believed),
 		unit(torn_tail_is_cut_after_power_loss),
 		unit(damage_of_a_closed_journal_is_an_error),
 		unit(events_are_found_with_a_stale_head),
@@ -618,5 +675,24 @@ int main(void)
 		unit(closed_journal_is_clean),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	const struct CMUnitTest kills[] = {
+		unit(odd_sizes_survive_many_laps),
+		unit(one_gap_counts_what_was_lost_also_before_a_kill),
+		unit(a_gap_is_told_once_however_a_kill_comes),
+		unit(a_lost_change_is_counted_once_however_a_kill_comes),
+		unit(killed_user_leaves_all_events),
+		unit(event_whose_tail_was_not_moved_counts),
+		unit(stored_events_at_a_head_that_lags_do_not_come_again),
+		unit(whole_ring_is_searched_unless_it_was_only_a_kill),
+		unit(header_that_cannot_be_true_is_not_believed),
+		unit(events_are_found_with_a_stale_head),
+		unit(random_damage_never_breaks_recovery),
+		unit(intents_survive_in_every_state),
+		unit(rollback_returns_to_the_step_before),
+		unit(number_of_a_lost_event_does_not_settle_a_later_intent),
+	};
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+	is_coherent = true;
+	return failed + cmocka_run_group_tests(kills, NULL, NULL);
 }
