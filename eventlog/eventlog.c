@@ -62,6 +62,7 @@ struct eventlog {
 	enum eventlog_on_full on_full;
 	uint64_t quota;     /* 0: none */
 	bool was_set_aside; /* what this log replaces */
+	bool is_successor;  /* of a user that was only killed */
 	struct store *store;
 	struct journal *journal;
 	struct durable *durable;
@@ -109,6 +110,7 @@ static int alloc_log(const struct eventlog_options *options, struct eventlog **o
 	log->durability = options->durability;
 	log->on_full = options->on_full;
 	log->quota = options->quota;
+	log->is_successor = options->is_successor;
 	pthread_mutex_init(&log->mutex, NULL);
 	if (log->news_fd < 0)
 		return -errno;
@@ -661,6 +663,45 @@ struct orphan *eventlog_find_orphan(struct eventlog *log, uint64_t request)
 		orphan = eventlog_next_orphan(log, &position);
 	} while (orphan && orphan->request != request);
 	return orphan;
+}
+
+static bool is_same_text(const char *a, size_t a_length, const char *b, size_t b_length)
+{
+	return a_length == b_length && (a_length == 0 || memcmp(a, b, a_length) == 0);
+}
+
+/* What is not known before the change, as the inode number of a new file, does not count. */
+static bool is_announced(const struct event *event, const struct event *announced)
+{
+	return event->op == announced->op && event->pid == announced->pid &&
+	       is_same_text(event->path, event->path_length, announced->path, announced->path_length) &&
+	       is_same_text(event->to, event->to_length, announced->to, announced->to_length) &&
+	       is_same_text(event->name, event->name_length, announced->name, announced->name_length) &&
+	       (event->op != EVENT_WRITE || event->offset == announced->offset);
+}
+
+int eventlog_has_announced(const struct eventlog *log, const struct orphan *orphan)
+{
+	const struct eventlog_filter filter = {
+		.since_ns = orphan->announced_ns,
+		.ops = UINT64_C(1) << orphan->event->op,
+		.pid = -1,
+	};
+	struct eventlog_history *history;
+	struct event event;
+	int r;
+
+	/* Then the slots are as exact as the log. */
+	if (log->is_successor)
+		return 0;
+	r = eventlog_history_open(log->state_path, &filter, &history);
+	if (r < 0)
+		return r;
+	while ((r = eventlog_history_next(history, &event)) == 1)
+		if (is_announced(&event, orphan->event))
+			break;
+	eventlog_history_close(history);
+	return r;
 }
 
 void eventlog_resolve(struct eventlog *log, struct orphan *orphan)

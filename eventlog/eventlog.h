@@ -167,6 +167,12 @@ struct orphan *eventlog_next_orphan(struct eventlog *log, unsigned *position);
 /** The orphan of a request that the kernel sent again, or NULL. Any thread. */
 struct orphan *eventlog_find_orphan(struct eventlog *log, uint64_t request);
 
+/**
+ * Whether the log has what @orphan announced all the same: the pages that a power loss leaves are of different ages, and the
+ * announcement's may be older than the event's. Reads the log from the announcement on. Returns 1, 0, or a negative errno.
+ */
+int eventlog_has_announced(const struct eventlog *log, const struct orphan *orphan);
+
 /** The orphan is settled: frees its slot. */
 void eventlog_resolve(struct eventlog *log, struct orphan *orphan);
 

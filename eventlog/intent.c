@@ -79,10 +79,10 @@ static void write_step(struct intent_step *step, const struct event *event)
 	struct timespec now;
 
 	/*
-	 * The coarse clock is the one that file systems stamp files with, so a file changed later
-	 * is never older.
+	 * Later than every event before it, which eventlog_has_announced() relies on. File systems stamp files with the coarse clock,
+	 * which is behind this one by a tick: who compares the two allows for that.
 	 */
-	clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	clock_gettime(CLOCK_REALTIME, &now);
 	step->announced_ns = now.tv_sec * 1000000000ll + now.tv_nsec;
 	step->is_cut = 0;
 	step->record_size = event_encoded_size(&announced);

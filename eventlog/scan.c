@@ -511,7 +511,9 @@ static int look_at_entry(struct scan *scan, const struct place *place)
 	int r = look(scan, place, &node);
 
 	scan->entries++;
-	return r > 0 && S_ISDIR(node.mode) ? push_directory(scan, node.id) : r;
+	if (r <= 0)
+		return r;
+	return S_ISDIR(node.mode) ? push_directory(scan, node.id) : 0;
 }
 
 static int look_at_entries(struct scan *scan, int64_t id, DIR *directory, struct idset *names)

@@ -3,7 +3,8 @@
  *
  * The intent says what was going to happen and to which inode; the tree says what is. Names answer exactly: a file of that
  * name, born since, was made; a name that is gone, or belongs to another inode, was removed. Contents and attributes
- * answer only "not touched since" (the change time is older than the announcement) or "perhaps".
+ * answer only "not touched since" (the change time is older than the announcement) or "perhaps". What the log has already is
+ * not logged again.
  */
 #include "fusefs/ops.h"
 
@@ -140,14 +141,18 @@ static void note_recovered(struct event *event, const struct stat *now, enum pro
 	}
 }
 
-static int settle(int source_fd, struct writer *writer, const struct orphan *orphan)
+static int settle(int source_fd, const struct eventlog *log, struct writer *writer, const struct orphan *orphan)
 {
 	struct event event = *orphan->event;
 	struct stat now;
 	enum probe probe = probe_event(source_fd, &event, orphan->announced_ns, &now);
+	int r;
 
 	if (probe == PROBE_NOT_DONE)
 		return 0;
+	r = eventlog_has_announced(log, orphan);
+	if (r != 0)
+		return r < 0 ? r : 0;
 	note_recovered(&event, &now, probe);
 	return writer_append(writer, &event);
 }
@@ -161,7 +166,7 @@ int fs_settle_orphans(int source_fd, struct eventlog *log)
 
 	while (r == 0 && (orphan = eventlog_next_orphan(log, &position))) {
 		if (orphan->state == INTENT_BEGUN)
-			r = settle(source_fd, writer, orphan);
+			r = settle(source_fd, log, writer, orphan);
 		if (r == 0)
 			eventlog_resolve(log, orphan);
 	}

@@ -165,6 +165,27 @@ def test_what_was_renamed_while_unmounted_is_told_as_renamed(planted):
     planted.check()
 
 
+def test_a_file_that_was_moved_down_does_not_hide_what_was_removed(mount):
+    """Its row has no name when its old directory is walked, and one when it is come back to."""
+    mounted = mount(start=False)
+    for number in range(20):
+        os.makedirs(os.path.join(mounted.source, f"d{number}/new"))
+        for name in ("moved", "removed"):
+            write(os.path.join(mounted.source, f"d{number}/{name}"))
+    mounted.start()
+    scanned(mounted)
+    mounted.stop()
+    for number in range(20):
+        folder = os.path.join(mounted.source, f"d{number}")
+        os.rename(f"{folder}/moved", f"{folder}/new/moved")
+        os.unlink(f"{folder}/removed")
+    mounted.start()
+    scanned(mounted)
+    assert sorted(reported(mounted.events())) == sorted(
+        [("rename", f"d{number}/moved", f"d{number}/new/moved") for number in range(20)]
+        + [("unlink", f"d{number}/removed", None) for number in range(20)])
+
+
 def test_a_large_removed_tree_is_told_from_below(mount):
     mounted = mount(start=False)
     for number in range(300):

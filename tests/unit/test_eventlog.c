@@ -709,6 +709,44 @@ static void orphans_keep_their_slots_until_resolved(void)
 	}
 }
 
+static void begin_without_end(const char *folder)
+{
+	struct event logged = { .op = EVENT_MKDIR, .has = EVENT_HAS_WHO, .path = "logged", .path_length = 6, .pid = 5 };
+	struct event lost = { .op = EVENT_MKDIR, .has = EVENT_HAS_WHO, .path = "lost", .path_length = 4, .pid = 5 };
+	struct writer *writers[4] = { NULL };
+	struct eventlog *log = open_log(folder);
+
+	for (int i = 0; i < 4; i++)
+		if (writer_open(log, &writers[i]) < 0)
+			_exit(1);
+	/* Logged before the announcement: that was another one. */
+	if (writer_append(writers[3], &lost) < 0)
+		_exit(1);
+	if (writer_begin(writers[0], 70, 0, &logged) < 0 || writer_begin(writers[1], 71, 0, &lost) < 0 ||
+	    writer_begin(writers[2], 72, 0, &logged) < 0)
+		_exit(1);
+	writer_commit(writers[2], &logged);
+	_exit(0);
+}
+
+/* Another writer's event stands for one whose announcement the disk has kept in an older form. */
+static void announcement_older_than_its_event_is_recognized(void)
+{
+	const char *folder = make_folder();
+	struct eventlog *log;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		begin_without_end(folder);
+	check(waitpid(pid, NULL, 0) == pid);
+	log = open_log(folder);
+	check(eventlog_find_orphan(log, 70)->state == INTENT_BEGUN);
+	check(eventlog_has_announced(log, eventlog_find_orphan(log, 70)) == 1);
+	check(eventlog_find_orphan(log, 71)->state == INTENT_BEGUN);
+	check(eventlog_has_announced(log, eventlog_find_orphan(log, 71)) == 0);
+	eventlog_close(log);
+}
+
 /* ---- A full disk ---- */
 
 static bool mount_small_disk(const char *folder)
@@ -919,6 +957,7 @@ int main(void)
 		unit(journal_of_another_log_is_set_aside_with_its_database),
 		unit(kill_loses_nothing_and_repeats_nothing),
 		unit(orphans_keep_their_slots_until_resolved),
+		unit(announcement_older_than_its_event_is_recognized),
 		unit(full_disk_is_told_before_the_change_and_loses_nothing),
 		unit(history_sees_store_and_journal),
 		unit(time_bounds_are_exact),
