@@ -29,7 +29,6 @@ enum {
 	WRITE_MAX = 1 << 20,            /* bytes of data in one request */
 	BUFFER_SIZE = WRITE_MAX + 4096, /* and what stands before it */
 	THREADS_MIN = 4,
-	THREADS_MAX = 16,
 	BACKGROUND_MAX = 64,            /* releases and read-ahead under way at a time */
 	REACH_MAX = 4096,               /* descriptors cached at most */
 };
@@ -346,6 +345,53 @@ static void save_init(struct fs *fs, const void *request, size_t size)
 	atomic_store(fs->tables.init_size, size);
 }
 
+static void *run_thread(void *argument);
+
+static void set_error(struct fs *fs, int r)
+{
+	pthread_mutex_lock(&fs->lock);
+	fs->error = r;
+	pthread_mutex_unlock(&fs->lock);
+}
+
+static unsigned thread_count(const struct fs *fs)
+{
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (fs->options.single_thread)
+		return 1;
+	if (fs->options.threads)
+		return fs->options.threads < FS_THREADS_MAX ? fs->options.threads : FS_THREADS_MAX;
+	processors *= 2;
+	return processors < THREADS_MIN ? THREADS_MIN : processors > FS_THREADS_MAX ? FS_THREADS_MAX : processors;
+}
+
+/* Returns 0 or a negative errno: then those that run are told to stop. */
+static int start_threads(struct fs *fs, unsigned count)
+{
+	int r = 0;
+
+	while (fs->thread_count < count && r == 0) {
+		r = -pthread_create(&fs->threads[fs->thread_count], NULL, run_thread, fs);
+		if (r == 0)
+			fs->thread_count++;
+	}
+	if (r < 0)
+		fs_stop(fs);
+	return r;
+}
+
+/* Nobody is answered before it is known that the mount is live: a worker that is killed from then on is replaced. */
+static void open_up(struct fs *fs)
+{
+	int r;
+
+	ready(fs);
+	r = start_threads(fs, thread_count(fs));
+	if (r < 0)
+		set_error(fs, r);
+}
+
 static void serve(struct fs *fs, void *request, size_t size)
 {
 	const struct fuse_in_header *header = request;
@@ -358,7 +404,7 @@ static void serve(struct fs *fs, void *request, size_t size)
 	if (header->opcode == FUSE_INIT && fs->error)
 		atomic_store(&fs->is_stopping, true);
 	else if (header->opcode == FUSE_INIT)
-		ready(fs);
+		open_up(fs);
 }
 
 /* One request. Returns 1, 0 when the session is over, or a negative errno. */
@@ -408,25 +454,10 @@ static void *run_thread(void *argument)
 	while (r > 0 && !atomic_load(&fs->is_stopping))
 		r = serve_next(fs, buffer);
 	free(buffer);
-	if (r < 0) {
-		pthread_mutex_lock(&fs->lock);
-		fs->error = r;
-		pthread_mutex_unlock(&fs->lock);
-	}
+	if (r < 0)
+		set_error(fs, r);
 	atomic_store(&fs->is_stopping, true);
 	return NULL;
-}
-
-static unsigned thread_count(const struct fs *fs)
-{
-	long processors = sysconf(_SC_NPROCESSORS_ONLN);
-
-	if (fs->options.single_thread)
-		return 1;
-	if (fs->options.threads)
-		return fs->options.threads < THREADS_MAX ? fs->options.threads : THREADS_MAX;
-	processors *= 2;
-	return processors < THREADS_MIN ? THREADS_MIN : processors > THREADS_MAX ? THREADS_MAX : processors;
 }
 
 static void interrupt(int signal)
@@ -460,22 +491,18 @@ static void join_interrupting(struct fs *fs, pthread_t thread)
 	}
 }
 
+/* The first thread reads INIT, and then starts the others. A worker that takes over has had it already. */
 static int run_classic(struct fs *fs)
 {
-	unsigned count = thread_count(fs), started = 0;
-	pthread_t threads[THREADS_MAX];
-	int r = 0;
+	bool has_init = fs->options.is_takeover && atomic_load(fs->tables.init_size) > 0;
+	int r;
 
 	set_interrupt();
-	while (started < count && r == 0) {
-		r = -pthread_create(&threads[started], NULL, run_thread, fs);
-		if (r == 0)
-			started++;
-	}
-	if (r < 0)
-		fs_stop(fs);
-	for (unsigned i = 0; i < started; i++)
-		join_interrupting(fs, threads[i]);
+	r = start_threads(fs, has_init ? thread_count(fs) : 1);
+	if (r == 0)
+		join_interrupting(fs, fs->threads[0]);
+	for (unsigned i = r == 0; i < fs->thread_count; i++)
+		join_interrupting(fs, fs->threads[i]);
 	return r;
 }
 

@@ -20,6 +20,8 @@
 struct look;
 struct op;
 
+enum { FS_THREADS_MAX = 16 };
+
 struct fs {
 	struct fs_options options;
 	struct eventlog *log;
@@ -47,6 +49,9 @@ struct fs {
 	 */
 	pthread_rwlock_t paths;
 	_Atomic uint64_t renames;  /* made so far; changes under paths */
+
+	pthread_t threads[FS_THREADS_MAX]; /* on /dev/fuse; after INIT the first one's to fill, until it ends */
+	unsigned thread_count;
 
 	pthread_key_t op_key;      /* each thread's struct op */
 	pthread_mutex_t lock;      /* guards ops */
