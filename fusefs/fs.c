@@ -366,16 +366,21 @@ static unsigned thread_count(const struct fs *fs)
 	return processors < THREADS_MIN ? THREADS_MIN : processors > FS_THREADS_MAX ? FS_THREADS_MAX : processors;
 }
 
-/* Returns 0 or a negative errno: then those that run are told to stop. */
+/*
+ * Returns 0 or a negative errno: then those that run are told to stop. Locked, since the first thread can get here by way
+ * of INIT before it has been counted by who started it.
+ */
 static int start_threads(struct fs *fs, unsigned count)
 {
 	int r = 0;
 
+	pthread_mutex_lock(&fs->lock);
 	while (fs->thread_count < count && r == 0) {
 		r = -pthread_create(&fs->threads[fs->thread_count], NULL, run_thread, fs);
 		if (r == 0)
 			fs->thread_count++;
 	}
+	pthread_mutex_unlock(&fs->lock);
 	if (r < 0)
 		fs_stop(fs);
 	return r;

@@ -50,11 +50,11 @@ struct fs {
 	pthread_rwlock_t paths;
 	_Atomic uint64_t renames;  /* made so far; changes under paths */
 
-	pthread_t threads[FS_THREADS_MAX]; /* on /dev/fuse; after INIT the first one's to fill, until it ends */
+	pthread_t threads[FS_THREADS_MAX]; /* on /dev/fuse; filled under the lock, all there once the first one has ended */
 	unsigned thread_count;
 
 	pthread_key_t op_key;      /* each thread's struct op */
-	pthread_mutex_t lock;      /* guards ops */
+	pthread_mutex_t lock;      /* guards ops, error, and threads while they start */
 	struct op *ops;            /* of all threads, for counting and for the end */
 };
 
