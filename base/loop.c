@@ -31,7 +31,7 @@ struct watch {
 	SLIST_ENTRY(watch) link;
 	struct loop *loop;
 	struct loop_op op;
-	loop_watch_fn on_readable;
+	loop_watch_fn on_count;
 	void *userdata;
 };
 
@@ -257,28 +257,33 @@ int loop_listen(struct loop *loop, int fd, loop_accept_fn on_accept, void *userd
 	return 0;
 }
 
-static void on_watch_ready(struct loop_op *op, int result, const char *data, bool is_last)
+/* What the callee starts comes first: waiting for the next count can wait. */
+static void on_counted(struct loop_op *op, int result, const char *data, bool is_last)
 {
 	struct watch *watch = (struct watch *)((char *)op - offsetof(struct watch, op));
 
+	watch->on_count(watch->userdata);
 	start_op(watch->loop, op);
-	watch->on_readable(watch->userdata);
 }
 
-int loop_watch(struct loop *loop, int fd, loop_watch_fn on_readable, void *userdata)
+int loop_watch(struct loop *loop, int fd, loop_watch_fn on_count, void *userdata)
 {
-	struct watch *watch = calloc(1, sizeof(*watch));
+	scoped(freep) struct watch *watch = calloc(1, sizeof(*watch));
+	int r;
 
 	if (!watch)
 		return -ENOMEM;
+	/* A read of io_uring would answer EAGAIN instead of waiting. */
+	r = fd_set_nonblocking(fd, false);
+	if (r < 0)
+		return r;
 	watch->loop = loop;
-	watch->on_readable = on_readable;
+	watch->on_count = on_count;
 	watch->userdata = userdata;
-	watch->op = (struct loop_op){
-		.kind = LOOP_POLL, .fd = fd, .events = POLLIN, .complete = on_watch_ready
-	};
+	watch->op = (struct loop_op){ .kind = LOOP_COUNT, .fd = fd, .complete = on_counted };
 	start_op(loop, &watch->op);
 	SLIST_INSERT_HEAD(&loop->watches, watch, link);
+	take(watch);
 	return 0;
 }
 

@@ -1,8 +1,8 @@
 /*
  * Loop: an event loop for one thread.
  *
- * It accepts connections, receives from and sends to stream sockets, watches descriptors such as
- * an eventfd, and keeps timers; each of them calls back. Underneath is io_uring: everything that
+ * It accepts connections, receives from and sends to stream sockets, watches eventfds, and
+ * keeps timers; each of them calls back. Underneath is io_uring: everything that
  * the callbacks of one turn start goes to the kernel in one system call. Where io_uring is
  * refused (containers, an old kernel; or HRFS_NO_URING=1 in the environment, which is for
  * finding faults), the same functions run on poll(2).
@@ -71,10 +71,10 @@ enum { LOOP_ACCEPT_RETRY_MS = 100 };
 typedef void (*loop_watch_fn)(void *userdata);
 
 /**
- * Call back once a turn while @fd (borrowed) is readable: the callee reads it. Returns 0 or
- * -ENOMEM.
+ * Call back, at most once a turn, when the eventfd @fd (borrowed) has counted something. The loop reads it, and nobody
+ * else does; its O_NONBLOCK is cleared. Returns 0 or a negative errno.
  */
-int loop_watch(struct loop *loop, int fd, loop_watch_fn on_readable, void *userdata);
+int loop_watch(struct loop *loop, int fd, loop_watch_fn on_count, void *userdata);
 
 /* ---- Timers ---- */
 

@@ -17,6 +17,7 @@ enum loop_op_kind {
 	LOOP_RECEIVE, /* completes with a size and the bytes */
 	LOOP_SEND,    /* completes at once with a size, or -EAGAIN */
 	LOOP_POLL,    /* completes when @events are there, or an error or a hang-up */
+	LOOP_COUNT,   /* completes when an eventfd, not non-blocking, has been read and is 0 again */
 };
 
 struct loop_op {

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 
 struct poll_state {
 	struct pollfd
@@ -126,14 +127,28 @@ static void receive_now(struct loop_op *op, struct loop_op_list *list)
 		op->complete(op, size < 0 ? -errno : (int)size, buffer, true);
 }
 
+static void count_now(struct loop_op *op)
+{
+	eventfd_t count;
+
+	op->complete(op, eventfd_read(op->fd, &count) < 0 ? -errno : 0, NULL, true);
+}
+
 static void make(struct loop_op *op, short events, struct loop_op_list *list)
 {
-	if (op->kind == LOOP_ACCEPT)
+	switch (op->kind) {
+	case LOOP_ACCEPT:
 		accept_all(op, list);
-	else if (op->kind == LOOP_RECEIVE)
+		break;
+	case LOOP_RECEIVE:
 		receive_now(op, list);
-	else
+		break;
+	case LOOP_COUNT:
+		count_now(op);
+		break;
+	default:
 		op->complete(op, events, NULL, true);
+	}
 }
 
 static int wait_for_events(struct poll_state *state, uint64_t timeout_ns)

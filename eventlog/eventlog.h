@@ -204,8 +204,8 @@ int eventlog_cursor_next(struct eventlog_cursor *cursor, struct event *out);
 void eventlog_cursor_seek(struct eventlog_cursor *cursor, uint64_t seq);
 
 /**
- * A descriptor that becomes readable when there is news. For one reading thread: it calls eventlog_arm() before it
- * sleeps, polls the descriptor, reads it (8 bytes) after it woke. Borrowed.
+ * An eventfd that counts when there is news. For one reading thread: it calls eventlog_arm() before it
+ * sleeps, and reads it (8 bytes) when it may wake, or after poll(2) has woken it. Borrowed.
  */
 int eventlog_news_fd(const struct eventlog *log);
 

@@ -83,9 +83,6 @@ static void finish_jobs(struct helper *helper, struct job_list *list)
 static void on_done(void *userdata)
 {
 	struct helper *helper = userdata;
-	eventfd_t count;
-
-	eventfd_read(helper->done_fd, &count);
 	finish_jobs(helper, &helper->done);
 }
 
@@ -100,7 +97,7 @@ int helper_create(struct loop *loop, struct helper **out)
 	pthread_cond_init(&helper->wake, NULL);
 	STAILQ_INIT(&helper->submitted);
 	STAILQ_INIT(&helper->done);
-	helper->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	helper->done_fd = eventfd(0, EFD_CLOEXEC);
 	r = helper->done_fd < 0 ? -errno : loop_watch(loop, helper->done_fd, on_done, helper);
 	if (r < 0) {
 		helper_destroy(helper);

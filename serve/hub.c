@@ -6,7 +6,6 @@
 #include "serve/subscriber.h"
 
 #include <errno.h>
-#include <sys/eventfd.h>
 
 static const uint64_t NS_PER_MS = 1000000;
 
@@ -94,9 +93,6 @@ static void advance(void *userdata)
 static void on_news(void *userdata)
 {
 	struct hub *hub = userdata;
-	eventfd_t count;
-
-	eventfd_read(eventlog_news_fd(hub->log), &count);
 	loop_timer_stop(&hub->advance);
 	advance(hub);
 }

@@ -110,9 +110,6 @@ static void on_grace_over(void *userdata)
 static void on_stop(void *userdata)
 {
 	struct server *server = userdata;
-	eventfd_t count;
-
-	eventfd_read(server->stop_fd, &count);
 	loop_timer_start(&server->grace, server->grace_ms * 1000000ull);
 	hub_end(&server->hub, server->stop_reason);
 }
@@ -146,7 +143,7 @@ static int init(struct server *server, struct eventlog *log)
 {
 	int r;
 
-	server->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	server->stop_fd = eventfd(0, EFD_CLOEXEC);
 	if (server->stop_fd < 0)
 		return -errno;
 	r = hub_init(&server->hub, log, &server->hooks);
