@@ -1,5 +1,5 @@
 /*
- * Intern: a bounded memory of which bytes have which id, in front of a table that knows them all.
+ * Intern: a bounded memory of which bytes have which id in a table.
  *
  * Sets of four entries; the hash chooses the set. A new entry goes to the front of its set and the
  * one at the back is forgotten, which keeps what is in use: the events of a file come together.

@@ -1,7 +1,7 @@
 /*
- * Intern: a bounded memory of which bytes have which id, in front of a table that knows them all.
+ * Intern: a bounded memory of which bytes have which id in a table.
  *
- * It forgets when it is full; a miss means "look it up", never "there is none". One thread.
+ * It forgets when it is full: a miss never means that the table does not have them. One thread.
  */
 #pragma once
 

@@ -6,8 +6,7 @@
 #include <stdlib.h>
 
 /* The names of columns do not matter: they are taken by their order. */
-static const char declaration[] = "CREATE TABLE pending (seq, time, op, origin, uncertain, path_id, ino, pid, uid, gid, comm_id, size,"
-				  " offset, length, mode, owner, flags, to_id, name)";
+static const char declaration[] = "CREATE TABLE pending (seq, time, op, path_id, who_id, ino, size, offset, length, mode, owner)";
 
 struct pending_table {
 	sqlite3_vtab base;
@@ -89,11 +88,7 @@ static int get_column(sqlite3_vtab_cursor *cursor, sqlite3_context *context, int
 {
 	const struct pending_row *row = &cursor_of(cursor)->pending->rows[cursor_of(cursor)->at];
 
-	if (!(row->has >> column & 1))
-		return SQLITE_OK;
-	if (column == COLUMN_NAME)
-		sqlite3_result_blob(context, row->name, row->name_size, SQLITE_STATIC);
-	else
+	if (row->has >> column & 1)
 		sqlite3_result_int64(context, row->numbers[column]);
 	return SQLITE_OK;
 }

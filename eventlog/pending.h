@@ -17,22 +17,14 @@ enum column {
 	COLUMN_SEQ,
 	COLUMN_TIME,
 	COLUMN_OP,
-	COLUMN_ORIGIN,
-	COLUMN_UNCERTAIN,
 	COLUMN_PATH,
+	COLUMN_WHO,
 	COLUMN_INO,
-	COLUMN_PID,
-	COLUMN_UID,
-	COLUMN_GID,
-	COLUMN_COMM,
 	COLUMN_SIZE,
 	COLUMN_OFFSET,
 	COLUMN_LENGTH,
 	COLUMN_MODE,
 	COLUMN_OWNER,
-	COLUMN_FLAGS,
-	COLUMN_TO,
-	COLUMN_NAME,
 	COLUMN_END
 };
 
@@ -40,9 +32,7 @@ enum { PENDING_MAX = 256 };
 
 struct pending_row {
 	uint32_t has; /* a bit for each column that is not NULL */
-	uint32_t name_size;
-	const void *name; /* COLUMN_NAME; borrowed until pending_clear() */
-	int64_t numbers[COLUMN_NAME];
+	int64_t numbers[COLUMN_END];
 };
 
 struct pending {

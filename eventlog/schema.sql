@@ -16,39 +16,53 @@ CREATE TABLE origin (
 	name TEXT NOT NULL
 );
 
+-- The daemon remembers the ids of what it has seen lately. What it has forgotten gets another row, so these two are not unique:
+-- an index that finds the old one would take as much room as the paths, and a third of the time.
+
 -- Paths are bytes, relative to the root of the mount. The targets of symbolic links are here, too.
 CREATE TABLE path (
 	id INTEGER PRIMARY KEY,
-	path BLOB NOT NULL UNIQUE
+	path BLOB NOT NULL
 );
 
-CREATE TABLE comm (
+-- Who did it.
+CREATE TABLE who (
 	id INTEGER PRIMARY KEY,
-	comm BLOB NOT NULL UNIQUE
+	pid INTEGER NOT NULL,
+	uid INTEGER NOT NULL,
+	gid INTEGER NOT NULL,
+	comm BLOB
 );
 
 -- One row an event, in order. NULL: the event does not have it. No second index: it would cost more than all the rest.
+-- Each column costs every row a byte and 50 ns, so those that few events have are in detail.
 CREATE TABLE events (
 	seq INTEGER PRIMARY KEY,
 	time INTEGER NOT NULL,         -- ns since 1970, never smaller than the row before
 	op INTEGER NOT NULL,
-	origin INTEGER NOT NULL,
-	uncertain INTEGER NOT NULL,    -- 1: may have happened
 	path_id INTEGER NOT NULL,
+	who_id INTEGER,
 	ino INTEGER,
-	pid INTEGER,
-	uid INTEGER,
-	gid INTEGER,
-	comm_id INTEGER,
 	size INTEGER,                  -- of the file, after the change
 	offset INTEGER,
 	length INTEGER,
 	mode INTEGER,
-	owner INTEGER,                 -- what chown set: uid << 32 | gid, each 4294967295 where unchanged
+	owner INTEGER                  -- what chown set: uid << 32 | gid, each 4294967295 where unchanged
+);
+
+-- More of an event, where there is more.
+CREATE TABLE detail (
+	seq INTEGER PRIMARY KEY,
+	origin INTEGER NOT NULL,       -- without a row: 0, vfs
+	uncertain INTEGER NOT NULL,    -- 1: may have happened; without a row: 0
 	flags INTEGER,                 -- rename's
 	to_id INTEGER,                 -- rename, link: the new path; symlink: the target
 	name BLOB                      -- setxattr, removexattr: the attribute; manual: the note
 );
+
+CREATE TRIGGER events_delete AFTER DELETE ON events BEGIN
+	DELETE FROM detail WHERE seq = old.seq;
+END;
 
 CREATE VIEW history AS
 SELECT
@@ -57,7 +71,7 @@ SELECT
 	coalesce(op.name, e.op) AS op,
 	CAST(p.path AS TEXT) AS path,
 	CAST(t.path AS TEXT) AS "to",
-	CAST(e.name AS TEXT) AS name,
+	CAST(d.name AS TEXT) AS name,
 	e.offset AS offset,
 	e.length AS length,
 	e.size AS size,
@@ -65,16 +79,17 @@ SELECT
 	CASE WHEN e.mode IS NOT NULL THEN printf('%04o', e.mode) END AS mode,
 	CASE WHEN (e.owner >> 32) & 4294967295 <> 4294967295 THEN (e.owner >> 32) & 4294967295 END AS owner_uid,
 	CASE WHEN e.owner & 4294967295 <> 4294967295 THEN e.owner & 4294967295 END AS owner_gid,
-	e.flags AS flags,
-	e.pid AS pid,
-	CAST(c.comm AS TEXT) AS comm,
-	e.uid AS uid,
-	e.gid AS gid,
-	coalesce(origin.name, e.origin) AS origin,
-	e.uncertain AS uncertain
+	d.flags AS flags,
+	w.pid AS pid,
+	CAST(w.comm AS TEXT) AS comm,
+	w.uid AS uid,
+	w.gid AS gid,
+	coalesce(origin.name, d.origin) AS origin,
+	coalesce(d.uncertain, 0) AS uncertain
 FROM events AS e
+LEFT JOIN detail AS d ON d.seq = e.seq
 LEFT JOIN path AS p ON p.id = e.path_id
-LEFT JOIN path AS t ON t.id = e.to_id
-LEFT JOIN comm AS c ON c.id = e.comm_id
+LEFT JOIN path AS t ON t.id = d.to_id
+LEFT JOIN who AS w ON w.id = e.who_id
 LEFT JOIN op ON op.id = e.op
-LEFT JOIN origin ON origin.id = e.origin;
+LEFT JOIN origin ON origin.id = coalesce(d.origin, 0);

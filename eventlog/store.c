@@ -5,8 +5,8 @@
  * checkpoint syncs the WAL before and the database after, so a power loss cannot damage it; only
  * transactions that were never synced may be missing.
  *
- * A row takes few bytes because small integers do, absent fields are NULL, and paths and names of
- * programs are interned. The number of the last event is kept in meta in the same transaction, so
+ * A row takes few bytes because small integers do, absent fields are NULL, paths and processes are
+ * interned, and what few events have is in a table of its own. The number of the last event is kept in meta in the same transaction, so
  * that deleting rows never makes a number come back.
  */
 #include "eventlog/store.h"
@@ -33,13 +33,12 @@
 
 enum {
 	PATHS_MAX = 1 << 16, /* interned paths kept in memory */
-	COMMS_MAX = 1 << 10,
+	WHO_MAX = 1 << 12,   /* and processes */
 	BATCH_ROWS = 256,
 	BATCH_BYTES = 256 << 10,
 	PAGE_BYTES = 4096,
 	FRAME_BYTES = PAGE_BYTES + 24, /* of a page in the WAL */
-	EVENT_PAGES = 6, /* of the table of events that one row can touch */
-	NAME_PAGES = 12, /* of a table and its index that a path or the name of a program can touch */
+	ROW_PAGES = 6,   /* of a table to whose end a row is added, that it can touch */
 };
 
 /* Pages of 4 KiB; the WAL is copied back when it has 16 MiB. */
@@ -62,7 +61,7 @@ struct store {
 	uint64_t quota; /* bytes; 0: none */
 	uint64_t bound; /* with a quota: bytes that the files have at the most once this transaction is in both */
 	struct intern *paths;
-	struct intern *comms;
+	struct intern *who;
 	struct pending pending; /* rows of this transaction that are not in the table yet */
 
 	sqlite3_stmt *begin;
@@ -70,9 +69,8 @@ struct store {
 	sqlite3_stmt *set_last;
 	sqlite3_stmt *insert_pending;
 	sqlite3_stmt *insert_path;
-	sqlite3_stmt *select_path;
-	sqlite3_stmt *insert_comm;
-	sqlite3_stmt *select_comm;
+	sqlite3_stmt *insert_who;
+	sqlite3_stmt *insert_detail;
 	sqlite3_stmt *select_oldest;
 };
 
@@ -86,13 +84,34 @@ struct store_reader {
 	sqlite3_stmt *last;
 };
 
-/* In the order of enum column. */
-#define FETCH_EVENTS                                                                               \
-	"SELECT e.seq, e.time, e.op, e.origin, e.uncertain, p.path, e.ino, e.pid, e.uid, e.gid, "  \
-	"c.comm, "                                                                                 \
-	"e.size, e.offset, e.length, e.mode, e.owner, e.flags, t.path, e.name FROM events AS e "   \
-	"LEFT JOIN path AS p ON p.id = e.path_id LEFT JOIN path AS t ON t.id = e.to_id "           \
-	"LEFT JOIN comm AS c ON c.id = e.comm_id WHERE e.seq BETWEEN ?1 AND ?2"
+/* What FETCH_EVENTS gives, in this order. */
+enum field {
+	FIELD_SEQ,
+	FIELD_TIME,
+	FIELD_OP,
+	FIELD_ORIGIN,
+	FIELD_UNCERTAIN,
+	FIELD_PATH,
+	FIELD_INO,
+	FIELD_PID,
+	FIELD_UID,
+	FIELD_GID,
+	FIELD_COMM,
+	FIELD_SIZE,
+	FIELD_OFFSET,
+	FIELD_LENGTH,
+	FIELD_MODE,
+	FIELD_OWNER,
+	FIELD_FLAGS,
+	FIELD_TO,
+	FIELD_NAME,
+};
+
+#define FETCH_EVENTS                                                                                                   \
+	"SELECT e.seq, e.time, e.op, d.origin, d.uncertain, p.path, e.ino, w.pid, w.uid, w.gid, w.comm, "              \
+	"e.size, e.offset, e.length, e.mode, e.owner, d.flags, t.path, d.name FROM events AS e "                       \
+	"LEFT JOIN detail AS d ON d.seq = e.seq LEFT JOIN path AS p ON p.id = e.path_id "                              \
+	"LEFT JOIN path AS t ON t.id = d.to_id LEFT JOIN who AS w ON w.id = e.who_id WHERE e.seq BETWEEN ?1 AND ?2"
 
 /*
  * coalesce() keeps SQLite from turning the joins round: it would begin with the paths, and sort.
@@ -150,13 +169,12 @@ void store_close(struct store *store)
 	sqlite3_finalize(store->set_last);
 	sqlite3_finalize(store->insert_pending);
 	sqlite3_finalize(store->insert_path);
-	sqlite3_finalize(store->select_path);
-	sqlite3_finalize(store->insert_comm);
-	sqlite3_finalize(store->select_comm);
+	sqlite3_finalize(store->insert_who);
+	sqlite3_finalize(store->insert_detail);
 	sqlite3_finalize(store->select_oldest);
 	sqlite3_close(store->db);
 	intern_destroy(store->paths);
-	intern_destroy(store->comms);
+	intern_destroy(store->who);
 	free(store->path);
 	free(store->wal_path);
 	free(store);
@@ -281,10 +299,9 @@ static int prepare_writer(struct store *store)
 		{ "COMMIT", &store->commit },
 		{ "UPDATE meta SET value = ? WHERE key = 'last_seq'", &store->set_last },
 		{ "INSERT OR IGNORE INTO events SELECT * FROM pending", &store->insert_pending },
-		{ "INSERT OR IGNORE INTO path (path) VALUES (?)", &store->insert_path },
-		{ "SELECT id FROM path WHERE path = ?", &store->select_path },
-		{ "INSERT OR IGNORE INTO comm (comm) VALUES (?)", &store->insert_comm },
-		{ "SELECT id FROM comm WHERE comm = ?", &store->select_comm },
+		{ "INSERT INTO path (path) VALUES (?)", &store->insert_path },
+		{ "INSERT INTO who (pid, uid, gid, comm) VALUES (?, ?, ?, ?)", &store->insert_who },
+		{ "INSERT OR IGNORE INTO detail VALUES (?, ?, ?, ?, ?, ?)", &store->insert_detail },
 		{ "SELECT min(seq) FROM events", &store->select_oldest },
 	};
 
@@ -334,7 +351,7 @@ static int open_store(struct store *store, const char *state_path, const char *l
 	r = intern_create(PATHS_MAX, &store->paths);
 	if (r < 0)
 		return r;
-	r = intern_create(COMMS_MAX, &store->comms);
+	r = intern_create(WHO_MAX, &store->who);
 	if (r < 0)
 		return r;
 	r = create_file(store->path);
@@ -432,10 +449,10 @@ static int measure(struct store *store)
 /* Each page that an event touches may be new, and is written to the WAL and to the database. */
 static uint64_t largest_cost(const struct event *event)
 {
-	uint64_t pages = EVENT_PAGES + 3 * NAME_PAGES;
+	/* Of events, detail, who, and of path twice. */
+	uint64_t pages = 5 * ROW_PAGES;
 
-	/* The table and its index have the name each. */
-	pages += 2 * ((event->path_length + event->to_length) / (PAGE_BYTES / 2) + 2);
+	pages += (event->path_length + event->to_length) / (PAGE_BYTES / 2) + 2;
 	return pages * (FRAME_BYTES + PAGE_BYTES);
 }
 
@@ -467,59 +484,53 @@ int store_begin(struct store *store)
 	return r;
 }
 
-/* The id of some bytes: from memory, a new row, or the row that is there. */
-static int get_id(struct store *store, struct intern *intern, sqlite3_stmt *insert,
-		  sqlite3_stmt *select, const char *data, size_t size, int64_t *out)
+/* The id of a path: from memory, or a new row. */
+static int get_path_id(struct store *store, const char *path, size_t length, int64_t *out)
 {
 	int r;
 
-	if (!data)
-		data = "";
-	*out = intern_get(intern, data, size);
+	if (!path)
+		path = "";
+	*out = intern_get(store->paths, path, length);
 	if (*out)
 		return 0;
-	sqlite3_bind_blob(insert, 1, data, size, SQLITE_STATIC);
-	r = sql_run(insert);
+	sqlite3_bind_blob(store->insert_path, 1, path, length, SQLITE_STATIC);
+	r = sql_run(store->insert_path);
 	if (r < 0)
 		return r;
-	if (sqlite3_changes(store->db) > 0) {
-		*out = sqlite3_last_insert_rowid(store->db);
-	} else {
-		sqlite3_bind_blob(select, 1, data, size, SQLITE_STATIC);
-		r = sql_select_number(select, out);
-		if (r < 0)
-			return r;
-	}
-	intern_put(intern, data, size, *out);
+	*out = sqlite3_last_insert_rowid(store->db);
+	intern_put(store->paths, path, length, *out);
 	return 0;
 }
 
-static int set_path(struct store *store, struct pending_row *row, enum column column, const char *path, size_t length)
+/* The id of who did it, in the same way. */
+static int get_who_id(struct store *store, const struct event *event, int64_t *out)
 {
-	int64_t id;
-	int r = get_id(store, store->paths, store->insert_path, store->select_path, path, length,
-		       &id);
-
-	if (r == 0)
-		pending_set(row, column, id);
-	return r;
-}
-
-static int set_who(struct store *store, struct pending_row *row, const struct event *event)
-{
-	int64_t id;
+	struct {
+		uint32_t pid, uid, gid;
+		char comm[EVENT_COMM_MAX];
+	} who = { .pid = event->pid, .uid = event->uid, .gid = event->gid };
+	size_t size = offsetof(typeof(who), comm) + event->comm_length;
 	int r;
 
-	pending_set(row, COLUMN_PID, event->pid);
-	pending_set(row, COLUMN_UID, event->uid);
-	pending_set(row, COLUMN_GID, event->gid);
-	if (event->comm_length == 0)
+	if (event->comm_length > 0)
+		memcpy(who.comm, event->comm, event->comm_length);
+	*out = intern_get(store->who, &who, size);
+	if (*out)
 		return 0;
-	r = get_id(store, store->comms, store->insert_comm, store->select_comm, event->comm,
-		   event->comm_length, &id);
-	if (r == 0)
-		pending_set(row, COLUMN_COMM, id);
-	return r;
+	sqlite3_bind_int64(store->insert_who, 1, event->pid);
+	sqlite3_bind_int64(store->insert_who, 2, event->uid);
+	sqlite3_bind_int64(store->insert_who, 3, event->gid);
+	if (event->comm_length > 0)
+		sqlite3_bind_blob(store->insert_who, 4, event->comm, event->comm_length, SQLITE_STATIC);
+	else
+		sqlite3_bind_null(store->insert_who, 4);
+	r = sql_run(store->insert_who);
+	if (r < 0)
+		return r;
+	*out = sqlite3_last_insert_rowid(store->db);
+	intern_put(store->who, &who, size, *out);
+	return 0;
 }
 
 static void set_numbers(struct pending_row *row, const struct event *event)
@@ -534,16 +545,12 @@ static void set_numbers(struct pending_row *row, const struct event *event)
 		{ EVENT_HAS_OFFSET, COLUMN_OFFSET, event->offset },
 		{ EVENT_HAS_LENGTH, COLUMN_LENGTH, event->length },
 		{ EVENT_HAS_MODE, COLUMN_MODE, event->mode },
-		{ EVENT_HAS_OWNER, COLUMN_OWNER,
-		  (uint64_t)event->owner_uid << 32 | event->owner_gid },
-		{ EVENT_HAS_FLAGS, COLUMN_FLAGS, event->flags },
+		{ EVENT_HAS_OWNER, COLUMN_OWNER, (uint64_t)event->owner_uid << 32 | event->owner_gid },
 	};
 
 	pending_set(row, COLUMN_SEQ, event->seq);
 	pending_set(row, COLUMN_TIME, event->time_ns);
 	pending_set(row, COLUMN_OP, event->op);
-	pending_set(row, COLUMN_ORIGIN, event->origin);
-	pending_set(row, COLUMN_UNCERTAIN, !!(event->has & EVENT_UNCERTAIN));
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		if (event->has & numbers[i].field)
 			pending_set(row, numbers[i].column, numbers[i].value);
@@ -551,20 +558,51 @@ static void set_numbers(struct pending_row *row, const struct event *event)
 
 static int set_row(struct store *store, struct pending_row *row, const struct event *event)
 {
+	int64_t id = 0;
 	int r;
 
 	set_numbers(row, event);
-	r = set_path(store, row, COLUMN_PATH, event->path, event->path_length);
-	if (r == 0 && event->to_length > 0)
-		r = set_path(store, row, COLUMN_TO, event->to, event->to_length);
-	if (r == 0 && event->has & EVENT_HAS_WHO)
-		r = set_who(store, row, event);
-	if (r == 0 && event->name_length > 0) {
-		row->name = event->name;
-		row->name_size = event->name_length;
-		row->has |= UINT32_C(1) << COLUMN_NAME;
-	}
+	r = get_path_id(store, event->path, event->path_length, &id);
+	if (r < 0)
+		return r;
+	pending_set(row, COLUMN_PATH, id);
+	if (!(event->has & EVENT_HAS_WHO))
+		return 0;
+	r = get_who_id(store, event, &id);
+	if (r == 0)
+		pending_set(row, COLUMN_WHO, id);
 	return r;
+}
+
+static bool has_detail(const struct event *event)
+{
+	return event->origin != EVENT_VFS || event->has & (EVENT_UNCERTAIN | EVENT_HAS_FLAGS) || event->to_length > 0 ||
+	       event->name_length > 0;
+}
+
+static int insert_detail(struct store *store, const struct event *event)
+{
+	sqlite3_stmt *insert = store->insert_detail;
+	int64_t to_id = 0;
+	int r;
+
+	if (event->to_length > 0) {
+		r = get_path_id(store, event->to, event->to_length, &to_id);
+		if (r < 0)
+			return r;
+	}
+	/* What is not bound is NULL. */
+	sqlite3_clear_bindings(insert);
+	sqlite3_bind_int64(insert, 1, event->seq);
+	sqlite3_bind_int64(insert, 2, event->origin);
+	sqlite3_bind_int64(insert, 3, !!(event->has & EVENT_UNCERTAIN));
+	if (event->has & EVENT_HAS_FLAGS)
+		sqlite3_bind_int64(insert, 4, event->flags);
+	if (event->to_length > 0)
+		sqlite3_bind_int64(insert, 5, to_id);
+	if (event->name_length > 0)
+		sqlite3_bind_blob(insert, 6, event->name, event->name_length, SQLITE_STATIC);
+	return sql_run(insert);
 }
 
 static int insert_pending(struct store *store)
@@ -582,10 +620,11 @@ int store_append(struct store *store, const struct event *event)
 	if (!is_within_quota(store, event))
 		return STORE_QUOTA;
 	r = set_row(store, pending_add(&store->pending), event);
+	if (r == 0 && has_detail(event))
+		r = insert_detail(store, event);
 	if (r < 0)
 		return r;
-	/* The name is the caller's. */
-	return pending_is_full(&store->pending) || event->name_length > 0 ? insert_pending(store) : 0;
+	return pending_is_full(&store->pending) ? insert_pending(store) : 0;
 }
 
 int store_commit(struct store *store, uint64_t last_seq)
@@ -613,7 +652,7 @@ void store_rollback(struct store *store)
 		sql_exec(store->db, "ROLLBACK");
 	pending_clear(&store->pending);
 	intern_clear(store->paths);
-	intern_clear(store->comms);
+	intern_clear(store->who);
 }
 
 int store_sync(const struct store *store)
@@ -688,8 +727,8 @@ static int prepare_fetch(struct store_reader *reader, const struct eventlog_filt
 
 	snprintf(sql, sizeof(sql), "%s%s%s%s%s ORDER BY e.seq", FETCH_EVENTS,
 		 filter && filter->ops ? " AND (?3 >> e.op) & 1" : "",
-		 filter && filter->pid >= 0 ? " AND e.pid = ?4" : "",
-		 reader->comm ? " AND coalesce(c.comm, x'') = ?8" : "",
+		 filter && filter->pid >= 0 ? " AND coalesce(w.pid, -1) = ?4" : "",
+		 reader->comm ? " AND coalesce(w.comm, x'') = ?8" : "",
 		 reader->under
 			 ? " AND (" IS_UNDER("p.path") " OR (e.op IN (?9, ?10) AND (" IS_UNDER(
 				   "t.path") ")))"
@@ -827,50 +866,50 @@ int store_reader_find_time(struct store_reader *reader, int64_t time_ns, uint64_
 	return 0;
 }
 
-static void read_string(sqlite3_stmt *row, enum column column, size_t max, const char **out,
+static void read_string(sqlite3_stmt *row, enum field field, size_t max, const char **out,
 			uint16_t *out_length)
 {
-	size_t size = sqlite3_column_bytes(row, column);
+	size_t size = sqlite3_column_bytes(row, field);
 
-	*out = sqlite3_column_blob(row, column);
+	*out = sqlite3_column_blob(row, field);
 	*out_length = size < max ? size : max;
 }
 
-static bool is_set(sqlite3_stmt *row, enum column column)
+static bool is_set(sqlite3_stmt *row, enum field field)
 {
-	return sqlite3_column_type(row, column) != SQLITE_NULL;
+	return sqlite3_column_type(row, field) != SQLITE_NULL;
 }
 
 static void read_numbers(sqlite3_stmt *row, struct event *out)
 {
-	uint64_t owner = sqlite3_column_int64(row, COLUMN_OWNER);
+	uint64_t owner = sqlite3_column_int64(row, FIELD_OWNER);
 
 	*out = (struct event){
-		.seq = sqlite3_column_int64(row, COLUMN_SEQ),
-		.time_ns = sqlite3_column_int64(row, COLUMN_TIME),
-		.op = sqlite3_column_int64(row, COLUMN_OP),
-		.origin = sqlite3_column_int64(row, COLUMN_ORIGIN),
-		.offset = sqlite3_column_int64(row, COLUMN_OFFSET),
-		.length = sqlite3_column_int64(row, COLUMN_LENGTH),
-		.size = sqlite3_column_int64(row, COLUMN_SIZE),
-		.ino = sqlite3_column_int64(row, COLUMN_INO),
-		.mode = sqlite3_column_int64(row, COLUMN_MODE),
-		.flags = sqlite3_column_int64(row, COLUMN_FLAGS),
+		.seq = sqlite3_column_int64(row, FIELD_SEQ),
+		.time_ns = sqlite3_column_int64(row, FIELD_TIME),
+		.op = sqlite3_column_int64(row, FIELD_OP),
+		.origin = sqlite3_column_int64(row, FIELD_ORIGIN),
+		.offset = sqlite3_column_int64(row, FIELD_OFFSET),
+		.length = sqlite3_column_int64(row, FIELD_LENGTH),
+		.size = sqlite3_column_int64(row, FIELD_SIZE),
+		.ino = sqlite3_column_int64(row, FIELD_INO),
+		.mode = sqlite3_column_int64(row, FIELD_MODE),
+		.flags = sqlite3_column_int64(row, FIELD_FLAGS),
 		.owner_uid = owner >> 32,
 		.owner_gid = owner,
-		.pid = sqlite3_column_int64(row, COLUMN_PID),
-		.uid = sqlite3_column_int64(row, COLUMN_UID),
-		.gid = sqlite3_column_int64(row, COLUMN_GID),
+		.pid = sqlite3_column_int64(row, FIELD_PID),
+		.uid = sqlite3_column_int64(row, FIELD_UID),
+		.gid = sqlite3_column_int64(row, FIELD_GID),
 	};
-	out->has = (is_set(row, COLUMN_OFFSET) ? EVENT_HAS_OFFSET : 0) |
-		   (is_set(row, COLUMN_LENGTH) ? EVENT_HAS_LENGTH : 0) |
-		   (is_set(row, COLUMN_SIZE) ? EVENT_HAS_SIZE : 0) |
-		   (is_set(row, COLUMN_INO) ? EVENT_HAS_INO : 0) |
-		   (is_set(row, COLUMN_MODE) ? EVENT_HAS_MODE : 0) |
-		   (is_set(row, COLUMN_OWNER) ? EVENT_HAS_OWNER : 0) |
-		   (is_set(row, COLUMN_FLAGS) ? EVENT_HAS_FLAGS : 0) |
-		   (is_set(row, COLUMN_PID) ? EVENT_HAS_WHO : 0) |
-		   (sqlite3_column_int64(row, COLUMN_UNCERTAIN) ? EVENT_UNCERTAIN : 0);
+	out->has = (is_set(row, FIELD_OFFSET) ? EVENT_HAS_OFFSET : 0) |
+		   (is_set(row, FIELD_LENGTH) ? EVENT_HAS_LENGTH : 0) |
+		   (is_set(row, FIELD_SIZE) ? EVENT_HAS_SIZE : 0) |
+		   (is_set(row, FIELD_INO) ? EVENT_HAS_INO : 0) |
+		   (is_set(row, FIELD_MODE) ? EVENT_HAS_MODE : 0) |
+		   (is_set(row, FIELD_OWNER) ? EVENT_HAS_OWNER : 0) |
+		   (is_set(row, FIELD_FLAGS) ? EVENT_HAS_FLAGS : 0) |
+		   (is_set(row, FIELD_PID) ? EVENT_HAS_WHO : 0) |
+		   (sqlite3_column_int64(row, FIELD_UNCERTAIN) ? EVENT_UNCERTAIN : 0);
 }
 
 /* A row may have been edited by hand: what event_encode() takes for granted is looked at. */
@@ -883,10 +922,10 @@ static int append_row(sqlite3_stmt *row, struct bytes *batch)
 	read_numbers(row, &event);
 	if (event.op == 0 || event.op >= EVENT_OP_END || event.origin >= EVENT_ORIGIN_END)
 		return -EBADMSG;
-	read_string(row, COLUMN_PATH, EVENT_PATH_MAX, &event.path, &event.path_length);
-	read_string(row, COLUMN_TO, EVENT_PATH_MAX, &event.to, &event.to_length);
-	read_string(row, COLUMN_NAME, EVENT_NAME_MAX, &event.name, &event.name_length);
-	read_string(row, COLUMN_COMM, EVENT_COMM_MAX, &event.comm, &event.comm_length);
+	read_string(row, FIELD_PATH, EVENT_PATH_MAX, &event.path, &event.path_length);
+	read_string(row, FIELD_TO, EVENT_PATH_MAX, &event.to, &event.to_length);
+	read_string(row, FIELD_NAME, EVENT_NAME_MAX, &event.name, &event.name_length);
+	read_string(row, FIELD_COMM, EVENT_COMM_MAX, &event.comm, &event.comm_length);
 	size = event_encoded_size(&event);
 	r = bytes_reserve(batch, size);
 	if (r < 0)

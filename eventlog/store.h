@@ -20,7 +20,7 @@ struct eventlog_filter;
 struct store;
 struct store_reader;
 
-enum { STORE_VERSION = 1 };
+enum { STORE_VERSION = 2 };
 
 /** What store_append() answers when the event does not fit into the quota. */
 enum { STORE_QUOTA = 1 };
