@@ -14,6 +14,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -54,6 +55,7 @@ struct loop_stream {
 TAILQ_HEAD(timer_list, loop_timer);
 
 struct loop {
+	pthread_mutex_t mutex; /* of all that follows: held by the thread that runs the loop, but while it waits */
 	const struct loop_backend *backend;
 	void *backend_state;
 	struct loop_op_list started;
@@ -108,6 +110,7 @@ int loop_create(struct loop **out)
 	TAILQ_INIT(&loop->closing);
 	SLIST_INIT(&loop->listeners);
 	SLIST_INIT(&loop->watches);
+	pthread_mutex_init(&loop->mutex, NULL);
 	r = create_backend(loop);
 	if (r < 0)
 		return r;
@@ -132,6 +135,7 @@ void loop_destroy(struct loop *loop)
 		SLIST_REMOVE_HEAD(&loop->watches, link);
 		free(watch);
 	}
+	pthread_mutex_destroy(&loop->mutex);
 	free(loop);
 }
 
@@ -198,19 +202,54 @@ static void free_closed_streams(struct loop *loop)
 	}
 }
 
+static int wait_unlocked(struct loop *loop, uint64_t timeout_ns)
+{
+	int r;
+
+	pthread_mutex_unlock(&loop->mutex);
+	r = loop->backend->wait(loop->backend_state, timeout_ns);
+	pthread_mutex_lock(&loop->mutex);
+	return r;
+}
+
+static int turn(struct loop *loop)
+{
+	bool is_busy = loop->backend->start(loop->backend_state, &loop->started);
+	int r = wait_unlocked(loop, is_busy ? 0 : time_to_next_timer(loop));
+
+	if (r < 0)
+		return r;
+	loop->backend->deliver(loop->backend_state, &loop->started);
+	call_due_timers(loop);
+	free_closed_streams(loop);
+	return 0;
+}
+
 int loop_run(struct loop *loop)
 {
-	while (!loop->is_stopped) {
-		int r = loop->backend->turn(loop->backend_state, &loop->started,
-					    time_to_next_timer(loop));
+	int r = 0;
 
-		if (r < 0)
-			return r;
-		call_due_timers(loop);
-		free_closed_streams(loop);
-	}
+	pthread_mutex_lock(&loop->mutex);
+	while (r == 0 && !loop->is_stopped)
+		r = turn(loop);
 	loop->is_stopped = false;
-	return 0;
+	pthread_mutex_unlock(&loop->mutex);
+	return r;
+}
+
+void loop_enter(struct loop *loop)
+{
+	pthread_mutex_lock(&loop->mutex);
+}
+
+bool loop_try_enter(struct loop *loop)
+{
+	return pthread_mutex_trylock(&loop->mutex) == 0;
+}
+
+void loop_leave(struct loop *loop)
+{
+	pthread_mutex_unlock(&loop->mutex);
 }
 
 /* ---- Listening, watching ---- */
@@ -407,6 +446,15 @@ void loop_stream_send(struct loop_stream *stream, const struct iovec *vectors, u
 	stream->output.message = &stream->message;
 	stream->has_output = true;
 	start_op(stream->loop, &stream->output);
+}
+
+ssize_t loop_stream_send_now(struct loop_stream *stream, const void *data, size_t size)
+{
+	ssize_t n;
+
+	assert(!stream->has_output && !stream->is_closing);
+	n = send(stream->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+	return n < 0 ? -errno : n;
 }
 
 void loop_stream_close(struct loop_stream *stream)

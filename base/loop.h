@@ -11,7 +11,7 @@
  * caller may finish what it is doing. A callback may call any of the functions below.
  *
  * Threads: create the loop on any, then all calls belong to the thread of loop_run(). Another
- * thread wakes the loop by writing to an eventfd that it watches.
+ * thread wakes the loop by writing to an eventfd that it watches, or takes its place with loop_enter().
  */
 #pragma once
 
@@ -44,6 +44,17 @@ bool loop_uses_uring(const struct loop *loop);
  * again.
  */
 int loop_run(struct loop *loop);
+
+/**
+ * For another thread than that of loop_run(), while that one waits: until loop_leave() it may do what a callback may. What
+ * it starts is carried out when the loop's thread wakes the next time.
+ */
+void loop_enter(struct loop *loop);
+
+/** The same, but returns false while the loop's thread, or somebody else, is at work. */
+bool loop_try_enter(struct loop *loop);
+
+void loop_leave(struct loop *loop);
 
 /** Make loop_run() return after the current turn. */
 void loop_stop(struct loop *loop);
@@ -142,6 +153,12 @@ void loop_stream_receive(struct loop_stream *stream);
  * send never waits for the peer, so those bytes are never borrowed for long.
  */
 void loop_stream_send(struct loop_stream *stream, const struct iovec *vectors, unsigned count);
+
+/**
+ * Send at once, when no loop_stream_send() is under way. Returns how many bytes the kernel has taken, or a negative errno;
+ * -EAGAIN: the peer reads too slowly. Nothing calls back.
+ */
+ssize_t loop_stream_send_now(struct loop_stream *stream, const void *data, size_t size);
 
 /** Close: the peer still receives what was sent. on_closed comes soon. Once; NULL is fine. */
 void loop_stream_close(struct loop_stream *stream);

@@ -41,12 +41,15 @@ struct loop_backend {
 	/* Returns 0 and sets *@out_state, or a negative errno. */
 	int (*create)(void **out_state);
 	void (*destroy)(void *state);
+	/* A turn is these three. Start what is in @list; returns whether there is no time to wait. */
+	bool (*start)(void *state, struct loop_op_list *list);
 	/*
-	 * Start what is in @list, wait for completions up to @timeout_ns (UINT64_MAX: for ever)
-	 * and deliver them. Does not wait while anything is left in @list. Returns 0 or a
-	 * negative errno.
+	 * Wait for completions, up to @timeout_ns (UINT64_MAX: for ever). Other threads may put operations in the list
+	 * meanwhile. Returns 0 or a negative errno.
 	 */
-	int (*turn)(void *state, struct loop_op_list *list, uint64_t timeout_ns);
+	int (*wait)(void *state, uint64_t timeout_ns);
+	/* Deliver what has completed. */
+	void (*deliver)(void *state, struct loop_op_list *list);
 	/* Whether a listening socket has O_NONBLOCK. */
 	bool wants_nonblocking_listener;
 };

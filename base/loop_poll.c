@@ -15,6 +15,7 @@ struct poll_state {
 	struct loop_op **ops;
 	unsigned count;
 	unsigned capacity;
+	int ready; /* of fds, by the last wait */
 };
 
 static int poll_create(void **out_state)
@@ -151,33 +152,31 @@ static void make(struct loop_op *op, short events, struct loop_op_list *list)
 	}
 }
 
-static int wait_for_events(struct poll_state *state, uint64_t timeout_ns)
+static bool poll_start(void *data, struct loop_op_list *list)
 {
+	bool has_completed = start_all(data, list);
+
+	return has_completed || !STAILQ_EMPTY(list);
+}
+
+static int poll_wait(void *data, uint64_t timeout_ns)
+{
+	struct poll_state *state = data;
 	struct timespec timeout = {
 		.tv_sec = timeout_ns / 1000000000,
 		.tv_nsec = timeout_ns % 1000000000,
 	};
-	int r;
 
-	r = ppoll(state->fds, state->count, timeout_ns == UINT64_MAX ? NULL : &timeout, NULL);
-	if (r < 0)
-		return errno == EINTR || errno == ENOMEM ? 0 : -errno;
-	return r;
+	state->ready = ppoll(state->fds, state->count, timeout_ns == UINT64_MAX ? NULL : &timeout, NULL);
+	return state->ready < 0 && errno != EINTR && errno != ENOMEM ? -errno : 0;
 }
 
-static int poll_turn(void *data, struct loop_op_list *list, uint64_t timeout_ns)
+static void poll_deliver(void *data, struct loop_op_list *list)
 {
 	struct poll_state *state = data;
-	bool has_completed;
-	int ready;
-
-	has_completed = start_all(state, list);
-	ready = wait_for_events(state, has_completed || !STAILQ_EMPTY(list) ? 0 : timeout_ns);
-	if (ready < 0)
-		return ready;
 
 	/* What takes the place of a removed entry is looked at next; nothing is added in here. */
-	for (unsigned i = 0; ready > 0 && i < state->count;) {
+	for (unsigned i = 0; state->ready > 0 && i < state->count;) {
 		struct loop_op *op = state->ops[i];
 		short events = state->fds[i].revents;
 
@@ -185,16 +184,17 @@ static int poll_turn(void *data, struct loop_op_list *list, uint64_t timeout_ns)
 			i++;
 			continue;
 		}
-		ready--;
+		state->ready--;
 		remove_at(state, i);
 		make(op, events, list);
 	}
-	return 0;
 }
 
 const struct loop_backend loop_poll_backend = {
 	.create = poll_create,
 	.destroy = poll_destroy,
-	.turn = poll_turn,
+	.start = poll_start,
+	.wait = poll_wait,
+	.deliver = poll_deliver,
 	.wants_nonblocking_listener = true,
 };

@@ -184,32 +184,33 @@ static void deliver(struct uring *uring, struct loop_op_list *list, const struct
 		give_buffer(uring, id);
 }
 
-static int submit_and_wait(struct uring *uring, uint64_t timeout_ns)
+static bool uring_start(void *state, struct loop_op_list *list)
 {
+	prepare_all(state, list);
+	return !STAILQ_EMPTY(list);
+}
+
+static int uring_wait(void *state, uint64_t timeout_ns)
+{
+	struct uring *uring = state;
 	struct __kernel_timespec timeout = {
 		.tv_sec = timeout_ns / 1000000000,
 		.tv_nsec = timeout_ns % 1000000000,
 	};
 	struct io_uring_cqe *first;
-
-	return io_uring_submit_and_wait_timeout(&uring->ring, &first, 1,
-						timeout_ns == UINT64_MAX ? NULL : &timeout, NULL);
-}
-
-static int uring_turn(void *state, struct loop_op_list *list, uint64_t timeout_ns)
-{
-	struct uring *uring = state;
-	unsigned count;
 	int r;
 
-	prepare_all(uring, list);
-	r = submit_and_wait(uring, STAILQ_EMPTY(list) ? timeout_ns : 0);
+	r = io_uring_submit_and_wait_timeout(&uring->ring, &first, 1, timeout_ns == UINT64_MAX ? NULL : &timeout, NULL);
 	/* EBUSY and EAGAIN: the kernel is short of something until completions are taken. */
-	if (r < 0 && r != -ETIME && r != -EINTR && r != -EBUSY && r != -EAGAIN)
-		return r;
+	return r < 0 && r != -ETIME && r != -EINTR && r != -EBUSY && r != -EAGAIN ? r : 0;
+}
 
+static void uring_deliver(void *state, struct loop_op_list *list)
+{
+	struct uring *uring = state;
 	/* Those that come while these are delivered are for the next turn. */
-	count = io_uring_cq_ready(&uring->ring);
+	unsigned count = io_uring_cq_ready(&uring->ring);
+
 	while (count--) {
 		struct io_uring_cqe *cqe;
 
@@ -218,12 +219,13 @@ static int uring_turn(void *state, struct loop_op_list *list, uint64_t timeout_n
 		deliver(uring, list, cqe);
 		io_uring_cqe_seen(&uring->ring, cqe);
 	}
-	return 0;
 }
 
 const struct loop_backend loop_uring_backend = {
 	.create = uring_create,
 	.destroy = uring_destroy,
-	.turn = uring_turn,
+	.start = uring_start,
+	.wait = uring_wait,
+	.deliver = uring_deliver,
 	.wants_nonblocking_listener = false,
 };

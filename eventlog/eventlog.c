@@ -70,6 +70,9 @@ struct eventlog {
 	bool is_started;
 
 	atomic_bool is_armed;           /* the reader wants a write to news_fd */
+	pthread_mutex_t deliver_mutex;  /* held while deliver is called; guards both */
+	eventlog_deliver_fn deliver;
+	void *deliver_userdata;
 	atomic_bool has_failed_to_sync; /* has been said */
 
 	pthread_mutex_t mutex; /* not on the road of a change */
@@ -112,6 +115,7 @@ static int alloc_log(const struct eventlog_options *options, struct eventlog **o
 	log->quota = options->quota;
 	log->is_successor = options->is_successor;
 	pthread_mutex_init(&log->mutex, NULL);
+	pthread_mutex_init(&log->deliver_mutex, NULL);
 	if (log->news_fd < 0)
 		return -errno;
 	log->state_path = strdup(options->state_path);
@@ -500,16 +504,45 @@ int writer_begin(struct writer *writer, uint64_t request, unsigned step, const s
 	return 0;
 }
 
-static void tell_reader(void *userdata)
+/* Returns whether the reader had asked to be woken. */
+static bool disarm(struct eventlog *log)
 {
-	struct eventlog *log = userdata;
+	return atomic_load(&log->is_armed) && atomic_exchange(&log->is_armed, false);
+}
+
+static void wake_reader(struct eventlog *log)
+{
 	uint64_t one = 1;
 
-	if (!atomic_load(&log->is_armed) || !atomic_exchange(&log->is_armed, false))
-		return;
 	/* It fails only when the counter is full, and then it is readable. */
 	if (write(log->news_fd, &one, sizeof(one)) < 0)
 		return;
+}
+
+static void tell_reader(void *userdata)
+{
+	struct eventlog *log = userdata;
+
+	if (disarm(log))
+		wake_reader(log);
+}
+
+static bool is_delivered(struct eventlog *log)
+{
+	bool is_done;
+
+	pthread_mutex_lock(&log->deliver_mutex);
+	is_done = log->deliver && log->deliver(log->deliver_userdata);
+	pthread_mutex_unlock(&log->deliver_mutex);
+	return is_done;
+}
+
+void eventlog_on_news(struct eventlog *log, eventlog_deliver_fn deliver, void *userdata)
+{
+	pthread_mutex_lock(&log->deliver_mutex);
+	log->deliver = deliver;
+	log->deliver_userdata = userdata;
+	pthread_mutex_unlock(&log->deliver_mutex);
 }
 
 /* The event is in the log, whatever the disk says: who runs the program is told, once. */
@@ -524,7 +557,8 @@ static void sync_always(struct eventlog *log, uint64_t seq)
 static void after_append(struct eventlog *log, uint64_t used, uint64_t seq)
 {
 	drain_notice(log->drain, used);
-	tell_reader(log);
+	if (disarm(log) && !is_delivered(log))
+		wake_reader(log);
 	if (log->durability == EVENTLOG_ALWAYS)
 		sync_always(log, seq);
 }

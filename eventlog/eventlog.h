@@ -210,6 +210,15 @@ void eventlog_cursor_seek(struct eventlog_cursor *cursor, uint64_t seq);
 int eventlog_news_fd(const struct eventlog *log);
 
 /**
+ * Call @deliver, with @userdata, from the thread that commits, in place of counting in the descriptor: it can do what the
+ * reading thread would wake for. It returns whether it has, and has armed again if it wants to hear of more; if not, the
+ * reading thread is woken. It is called after the commit, holds up the program that made the change, and must not
+ * commit. NULL: no longer; returns when nobody is in there.
+ */
+typedef bool (*eventlog_deliver_fn)(void *userdata);
+void eventlog_on_news(struct eventlog *log, eventlog_deliver_fn deliver, void *userdata);
+
+/**
  * Ask to be woken by the next commit. Returns false, and does not arm, when an event of @next_seq or
  * above is there already.
  */

@@ -97,6 +97,57 @@ static void on_news(void *userdata)
 	advance(hub);
 }
 
+static bool take_credit(struct hub *hub)
+{
+	const uint64_t period_ns = HUB_DIRECT_US * 1000;
+	uint64_t more = (loop_now_ns() - hub->credit_ns) / period_ns;
+
+	hub->credit = hub->credit + more < HUB_DIRECT_BURST ? hub->credit + more : HUB_DIRECT_BURST;
+	hub->credit_ns += more * period_ns;
+	if (hub->credit == 0)
+		return false;
+	hub->credit--;
+	return true;
+}
+
+static bool send_now_to_all_at_head(struct hub *hub)
+{
+	struct subscriber *subscriber;
+	bool is_done = true;
+
+	TAILQ_FOREACH(subscriber, &hub->at_head.list, turn_link)
+	is_done &= subscriber_send_now(subscriber);
+	return is_done;
+}
+
+static bool deliver(struct hub *hub)
+{
+	int r;
+
+	if (hub->at_head.count == 0 || hub->at_head.count > HUB_DIRECT_MAX || hub->is_ending || !take_credit(hub))
+		return false;
+	r = feed_advance(hub->feed);
+	if (r <= 0)
+		return false;
+	if (!send_now_to_all_at_head(hub)) {
+		/* The loop's thread goes on with what this starts. */
+		wake_all_at_head(hub, r);
+		return false;
+	}
+	return feed_arm(hub->feed);
+}
+
+bool hub_deliver(struct hub *hub)
+{
+	bool is_done;
+
+	if (!loop_try_enter(hub->loop))
+		return false;
+	is_done = deliver(hub);
+	loop_leave(hub->loop);
+	return is_done;
+}
+
 static void replay(void *userdata)
 {
 	struct hub *hub = userdata;

@@ -45,6 +45,8 @@ struct hub {
 	uint64_t last_id;
 
 	struct hub_queue at_head;         /* want events that are not in memory yet */
+	unsigned credit;                  /* what hub_deliver() may still do; see HUB_DIRECT_BURST */
+	uint64_t credit_ns;               /* CLOCK_MONOTONIC, when it was last counted */
 	struct hub_queue behind;          /* want older events */
 	struct subscriber_list deadlines; /* the earliest first: all are given the same time */
 	uint64_t patience_ms;             /* that time: HUB_PATIENCE_MS */
@@ -65,6 +67,9 @@ enum {
 	HUB_PATIENCE_MS =
 		30000,      /* for the rest of a line; for an answer to be read before closing */
 	HUB_REST_MS = 1000, /* after it the cursors for those behind are closed */
+	HUB_DIRECT_MAX = 4, /* subscribers that a program waits for when it has changed something */
+	HUB_DIRECT_BURST = 8, /* changes in a row of which that is true, and */
+	HUB_DIRECT_US = 250,  /* microseconds until it is true of one more */
 };
 
 /** Make the loop and what runs on it. Returns 0 or a negative errno; hub_finish() either way. */
@@ -81,6 +86,13 @@ void hub_remove(struct hub *hub, struct subscriber *subscriber);
 
 /** @subscriber has all lines in memory: call subscriber_advance() when there is more. */
 void hub_wait_at_head(struct hub *hub, struct subscriber *subscriber);
+
+/**
+ * Send the news to those who wait at the head, in place of the loop's thread: waking that takes longer than the sending
+ * does. Only while few wait, and after a quiet time: in a storm the loop's thread sends many at once.
+ * Returns whether all is done, and the log has been asked to call again. Any thread.
+ */
+bool hub_deliver(struct hub *hub);
 
 /** @subscriber wants older lines: call subscriber_replay() when they have been read. */
 void hub_wait_behind(struct hub *hub, struct subscriber *subscriber);

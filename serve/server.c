@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/scope.h"
+#include "eventlog/eventlog.h"
 #include "proto/native.h"
 #include "serve/helper.h"
 #include "serve/hub.h"
@@ -118,9 +119,11 @@ void server_stop(struct server *server, const char *reason, unsigned grace_ms)
 {
 	if (!server->has_thread)
 		return;
-	/* The eventfd orders these before the thread's reads. */
+	eventlog_on_news(server->hub.log, NULL, NULL);
+	loop_enter(server->hub.loop);
 	server->stop_reason = reason;
 	server->grace_ms = grace_ms;
+	loop_leave(server->hub.loop);
 	eventfd_write(server->stop_fd, 1);
 	pthread_join(server->thread, NULL);
 	server->has_thread = false;
@@ -133,6 +136,7 @@ static void *run(void *data)
 	struct server *server = data;
 	int r;
 
+	pthread_setname_np(pthread_self(), "hrfs-serve");
 	r = loop_run(server->hub.loop);
 	if (r < 0)
 		log_error("the subscribers are no longer served: %s", strerror(-r));
@@ -177,6 +181,11 @@ int server_create(const struct server_options *options, const struct server_hook
 	return 0;
 }
 
+static bool deliver(void *userdata)
+{
+	return hub_deliver(userdata);
+}
+
 int server_start(struct server *server)
 {
 	sigset_t all, before;
@@ -190,6 +199,8 @@ int server_start(struct server *server)
 		r = -pthread_create(&server->thread, NULL, run, server);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	server->has_thread = r == 0;
+	if (r == 0)
+		eventlog_on_news(server->hub.log, deliver, &server->hub);
 	return r;
 }
 

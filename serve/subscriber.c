@@ -226,6 +226,34 @@ static void lines_sent(struct subscriber *subscriber, size_t size)
 	lines_unref(lines);
 }
 
+/* Whether events are what comes next, and can be sent. */
+static bool is_free(const struct subscriber *subscriber)
+{
+	return subscriber->is_caught_up && !subscriber->is_sending && !subscriber->is_full && subscriber->sending.size == 0 &&
+	       subscriber->answers.size == 0;
+}
+
+bool subscriber_send_now(struct subscriber *subscriber)
+{
+	struct lines *lines;
+	size_t offset, size;
+	ssize_t n;
+
+	if (!is_free(subscriber) || feed_take(subscriber->hub->feed, subscriber->next_seq, &lines) != FEED_LINES)
+		return false;
+	offset = lines_offset(lines, subscriber->next_seq);
+	size = lines_offset(lines, lines_end(lines)) - offset;
+	n = loop_stream_send_now(subscriber->stream, lines_data(lines, offset), size);
+	if (n <= 0) {
+		lines_unref(lines);
+		return false;
+	}
+	subscriber->lines = lines;
+	subscriber->lines_offset = offset;
+	lines_sent(subscriber, n);
+	return (size_t)n == size;
+}
+
 static void sending_sent(struct subscriber *subscriber, size_t size)
 {
 	subscriber->sent_of_sending += size;

@@ -72,6 +72,12 @@ void subscriber_start(struct subscriber *subscriber, uint64_t seq, bool follows)
 /** Send what comes next, if the socket is free. */
 void subscriber_advance(struct subscriber *subscriber);
 
+/**
+ * Send the next events at once to one that waits at the head. Returns false when something is left to be done by
+ * subscriber_advance().
+ */
+bool subscriber_send_now(struct subscriber *subscriber);
+
 /** What feed_replay() has answered for next_seq; a reference in @lines is taken over. */
 void subscriber_replay(struct subscriber *subscriber, int result, struct lines *lines);
 

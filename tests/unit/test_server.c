@@ -14,6 +14,7 @@
 #include "serve/subscriber.h"
 #include "tests/unit/check.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -26,6 +27,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { STORM = 30000, IS_SANITIZED = 1 };
@@ -446,6 +448,98 @@ static void events_with_very_long_paths_arrive_whole(void **state)
 	check(strcmp(live->line, behind->line) == 0);
 	leave(live);
 	leave(behind);
+	demolish(house);
+}
+
+/* ---- Sending by who commits ---- */
+
+static void pause_us(unsigned us)
+{
+	const struct timespec time = { .tv_nsec = us * 1000 };
+
+	nanosleep(&time, NULL);
+}
+
+/* The text of a thread's file in /proc; empty when it is gone. */
+static void read_thread_file(const char *thread, const char *name, char out[4096])
+{
+	char path[64];
+	ssize_t size = -1;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%.16s/%.16s", thread, name);
+	scoped(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0)
+		size = read(fd, out, 4095);
+	out[size > 0 ? size : 0] = '\0';
+}
+
+/* How often the server's thread has gone to sleep. */
+static unsigned long count_sleeps(void)
+{
+	const char *field = "\nvoluntary_ctxt_switches:";
+	DIR *threads = opendir("/proc/self/task");
+	unsigned long count = 0;
+	struct dirent *entry;
+	char text[4096];
+
+	check(threads != NULL);
+	while ((entry = readdir(threads))) {
+		read_thread_file(entry->d_name, "comm", text);
+		if (strcmp(text, "hrfs-serve\n") != 0)
+			continue;
+		read_thread_file(entry->d_name, "status", text);
+		check(strstr(text, field) != NULL);
+		count = strtoul(strstr(text, field) + strlen(field), NULL, 10);
+	}
+	closedir(threads);
+	check(count > 0);
+	return count;
+}
+
+static void after_a_quiet_time_who_commits_sends(void **state)
+{
+	struct house *house = build(state);
+	struct client *client = visit(house, "{\"subscribe\":{\"since\":\"now\"}}\n");
+	unsigned long before;
+
+	check(next_starts(client, "{\"hello\":") && next_starts(client, "{\"caught_up\":"));
+	log_writes(house, 1);
+	check(next_is_event(client, 1));
+	pause_us(100000);
+	before = count_sleeps();
+	for (int i = 0; i < 20; i++) {
+		pause_us(2 * HUB_DIRECT_US);
+		log_writes(house, 1);
+	}
+	check(next_are_events(client, 2, 21));
+	check(count_sleeps() - before < 5);
+	leave(client);
+	demolish(house);
+}
+
+/* The socket takes a part of a line, and then nothing for a while. */
+static void who_reads_slowly_gets_whole_lines_from_whoever_sends(void **state)
+{
+	enum { LENGTH = 60000, COUNT = 60 };
+	struct house *house = build(state);
+	scoped(freep) char *path = malloc(LENGTH);
+	struct client *clients[2];
+
+	memset(path, 1, LENGTH);
+	for (int i = 0; i < 2; i++) {
+		clients[i] = visit(house, "{\"subscribe\":{\"since\":\"now\"}}\n");
+		check(next_starts(clients[i], "{\"hello\":") && next_starts(clients[i], "{\"caught_up\":"));
+	}
+	for (int i = 0; i < COUNT; i++) {
+		pause_us(HUB_DIRECT_US);
+		log_write(house, path, LENGTH - i);
+		check(take_input(clients[0], 0) > 0);
+	}
+	for (int i = 0; i < 2; i++) {
+		check(next_are_events(clients[i], 1, COUNT));
+		leave(clients[i]);
+	}
 	demolish(house);
 }
 
@@ -901,6 +995,8 @@ int main(int argc, char **argv)
 		on_both(without_follow_the_connection_ends_when_caught_up),
 		on_both(a_position_before_the_oldest_kept_event_is_answered_with_a_gap),
 		on_both(events_with_very_long_paths_arrive_whole),
+		on_both(after_a_quiet_time_who_commits_sends),
+		on_both(who_reads_slowly_gets_whole_lines_from_whoever_sends),
 		on_both(each_of_fifty_subscribers_gets_every_event_once_in_order),
 		on_both(a_thousand_idle_subscribers_take_little_memory),
 		on_both(a_bad_request_gets_an_error_and_ends_only_its_connection),
