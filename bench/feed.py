@@ -13,7 +13,8 @@ import place as places
 from figure import Family, Figure, median_figure
 from workload import Failed, execute, loop
 
-LATENCIES = ("hrfs", "inotify", "fanotify", "watchman")
+FLOOR = "inotify on a FUSE that does nothing"
+LATENCIES = ("hrfs", "inotify", FLOOR, "fanotify", "watchman")
 STORM_RATE = 4000    # files rewritten a second while latency is measured
 STORM_S = 120        # no measurement of it is longer
 GAP_US = "500"       # between two writes
@@ -78,6 +79,9 @@ def watched(kind, socket, place, bench):
     if kind == "hrfs":
         with bench.hrfs().mounted(place) as point:
             yield point, []
+    elif kind == FLOOR:
+        with peers.Null(bench.transport).mounted(place) as point:
+            yield point, []
     elif kind == "watchman":
         # As soon as it can.
         with open(os.path.join(place.source, ".watchmanconfig"), "w") as config:
@@ -97,7 +101,7 @@ def measure_latency(kind, socket, is_stormy, bench):
         with watched(kind, socket, place, bench) as (folder, more), storm(folder, is_stormy):
             # watchman waits until it is quiet, which it never is in a storm: a sample may take a tenth of a second.
             samples = count // 50 if kind == "watchman" else count
-            return json.loads(execute(program("latency"), kind, folder, str(samples), GAP_US, *more, timeout=STORM_S))
+            return json.loads(execute(program("latency"), kind.split()[0], folder, str(samples), GAP_US, *more, timeout=STORM_S))
 
 
 QUANTILES = ("p50_us", "p99_us", "p999_us")
@@ -127,8 +131,10 @@ def latency_figures(group, answers):
 def latency(bench):
     figures = []
     with watchman(bench) as socket:
-        kinds = [kind for kind in LATENCIES if kind != "watchman" or socket]
         for is_stormy in (False, True):
+            # Nothing can be stored there but the probe.
+            without = {FLOOR} if is_stormy else set()
+            kinds = [kind for kind in LATENCIES if kind not in without and (kind != "watchman" or socket)]
             answers = {kind: [] for kind in kinds}
             for number, kind in itertools.product(range(bench.rounds + 1), kinds):
                 bench.say(f"latency {kind} {'storm' if is_stormy else 'idle'} round {number}/{bench.rounds}")

@@ -22,24 +22,14 @@ UNANSWERED = ("FORGET", "BATCH_FORGET", "RELEASE", "RELEASEDIR")
 MICRO = 1e6
 
 
-class Null(peers.Peer):
-    """bench-null."""
-
-    name = "null"
-    is_on_uring = True
-
-    def command(self, place):
-        return [os.path.join(peers.PROGRAMS, "bench-null"), "-f", place.mnt, *(["-o", "io_uring"] if self.transport == "io_uring" else [])]
-
-
 def trips(peer, bench):
     """Seconds of an answer, of a write of 4 KiB, and of an open with its close."""
     count = bench.work.size(TRIPS)
     with places.new_place(bench.parent) as place:
-        with open(os.path.join(place.source, "file"), "w", encoding="ascii"):
+        with open(os.path.join(place.source, "probe"), "w", encoding="ascii"):
             pass
         with peer.mounted(place) as point:
-            path = os.path.join(point, "file")
+            path = os.path.join(point, "probe")
             return {"answer": loop("ask", path, count) / count,
                     "write": loop("write-over", path, count) / count,
                     "open": loop("open-close", path, count) / count}
@@ -47,7 +37,7 @@ def trips(peer, bench):
 
 def round_trips(bench):
     """{peer: {kind: median seconds}} and the figures of it."""
-    contenders = [Null(bench.transport), *bench.peers_named("hrfs", "passthrough_hp")]
+    contenders = [peers.Null(bench.transport), *bench.peers_named("hrfs", "passthrough_hp")]
     found = {peer.name: [] for peer in contenders}
     for number in range(bench.rounds + 1):
         for peer in contenders:

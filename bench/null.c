@@ -4,9 +4,11 @@
  *     bench-null MOUNTPOINT [-o io_uring]     in the foreground
  *
  * What a request costs here is what FUSE costs: two ways through the kernel and the switches between caller and server. Nobody can be
- * faster, whatever stands behind the requests. There is one file, "file"; what is written to it is forgotten, and close(2) asks nothing.
+ * faster, whatever stands behind the requests. There is one file, "probe"; what is written to it is forgotten, and close(2) asks nothing.
  */
 #define FUSE_USE_VERSION 318
+
+#include "bench/receiver.h"
 
 #include <err.h>
 #include <errno.h>
@@ -38,7 +40,7 @@ static void null_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		.entry_timeout = FOREVER_S,
 	};
 
-	if (strcmp(name, "file") == 0)
+	if (strcmp(name, PROBE) == 0)
 		fuse_reply_entry(req, &entry);
 	else
 		fuse_reply_err(req, ENOENT);
@@ -73,10 +75,10 @@ static void null_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *
 	fuse_reply_err(req, 0);
 }
 
-/* A write then asks for no attributes first. */
+/* A write then asks for no attributes first, and an open that truncates for nothing after it. */
 static void null_init(void *userdata, struct fuse_conn_info *connection)
 {
-	fuse_set_feature_flag(connection, FUSE_CAP_HANDLE_KILLPRIV_V2);
+	fuse_set_feature_flag(connection, FUSE_CAP_HANDLE_KILLPRIV_V2 | FUSE_CAP_ATOMIC_O_TRUNC);
 }
 
 static const struct fuse_lowlevel_ops operations = {

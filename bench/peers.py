@@ -288,6 +288,16 @@ class PassthroughHpSeeing(PassthroughHp):
     workloads = ("untar", "write-4k", "write-1m", "random-write-4k")
 
 
+class Null(Peer):
+    """bench-null: a file system that does nothing. No peer: it shows what FUSE itself costs."""
+
+    name = "null"
+    is_on_uring = True
+
+    def command(self, place):
+        return [os.path.join(PROGRAMS, "bench-null"), "-f", place.mnt, *(["-o", "io_uring"] if self.transport == "io_uring" else [])]
+
+
 class Bindfs(Peer):
     name = "bindfs"
 
