@@ -725,9 +725,6 @@ int eventlog_has_announced(const struct eventlog *log, const struct orphan *orph
 	struct event event;
 	int r;
 
-	/* Then the slots are as exact as the log. */
-	if (log->is_successor)
-		return 0;
 	r = eventlog_history_open(log->state_path, &filter, &history);
 	if (r < 0)
 		return r;

@@ -168,8 +168,9 @@ struct orphan *eventlog_next_orphan(struct eventlog *log, unsigned *position);
 struct orphan *eventlog_find_orphan(struct eventlog *log, uint64_t request);
 
 /**
- * Whether the log has what @orphan announced all the same: the pages that a power loss leaves are of different ages, and the
- * announcement's may be older than the event's. Reads the log from the announcement on. Returns 1, 0, or a negative errno.
+ * Whether the log has what @orphan announced all the same: a worker after that one has done it, or has settled it, and died before
+ * it could resolve both; or the pages that a power loss leaves are of different ages, and the announcement's is older than the
+ * event's. Reads the log from the announcement on. Returns 1, 0, or a negative errno.
  */
 int eventlog_has_announced(const struct eventlog *log, const struct orphan *orphan);
 

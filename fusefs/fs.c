@@ -9,6 +9,8 @@
 #include "base/log.h"
 #include "fusefs/emit.h"
 #include "fusefs/look.h"
+#include "fusefs/ops.h"
+#include "fusefs/resent.h"
 #include "fusefs/session.h"
 
 #include <errno.h>
@@ -314,6 +316,7 @@ void fs_destroy(struct fs *fs)
 	modes_destroy(fs->modes);
 	reach_destroy(fs->reach);
 	inodes_destroy(fs->inodes);
+	resent_destroy(fs->resent);
 	tables_finish(&fs->tables);
 	pthread_key_delete(fs->op_key);
 	pthread_rwlock_destroy(&fs->paths);
@@ -412,11 +415,27 @@ static void serve(struct fs *fs, void *request, size_t size)
 		open_up(fs);
 }
 
+/* What was read for the worker before. Returns whether there was any. */
+static bool serve_resent(struct fs *fs)
+{
+	size_t size;
+	void *request = resent_take(fs->resent, &size);
+
+	if (!request)
+		return false;
+	serve(fs, request, size);
+	free(request);
+	return true;
+}
+
 /* One request. Returns 1, 0 when the session is over, or a negative errno. */
 static int serve_next(struct fs *fs, void *buffer)
 {
-	ssize_t n = read(fs->options.fuse_fd, buffer, BUFFER_SIZE);
+	ssize_t n;
 
+	if (serve_resent(fs))
+		return 1;
+	n = read(fs->options.fuse_fd, buffer, BUFFER_SIZE);
 	if (n >= (ssize_t)sizeof(struct fuse_in_header)) {
 		serve(fs, buffer, n);
 		return 1;
@@ -465,6 +484,21 @@ static void *run_thread(void *argument)
 	return NULL;
 }
 
+static void serve_at_once(void *userdata, void *request, size_t size)
+{
+	serve(userdata, request, size);
+}
+
+/* Reads what comes again, and settles what dead workers left of anything else: nobody will ask about that any more. */
+static int read_resent(struct fs *fs)
+{
+	void *buffer = make_buffer();
+	int r = buffer ? resent_read(fs->options.fuse_fd, buffer, BUFFER_SIZE, serve_at_once, fs, &fs->resent) : -ENOMEM;
+
+	free(buffer);
+	return r < 0 ? r : settle_orphans(fs->options.source_fd, fs->log, fs->resent);
+}
+
 static void interrupt(int signal)
 {
 }
@@ -500,8 +534,10 @@ static void join_interrupting(struct fs *fs, pthread_t thread)
 static int run_classic(struct fs *fs)
 {
 	bool has_init = fs->options.is_takeover && atomic_load(fs->tables.init_size) > 0;
-	int r;
+	int r = has_init ? read_resent(fs) : 0;
 
+	if (r < 0)
+		return r;
 	set_interrupt();
 	r = start_threads(fs, has_init ? thread_count(fs) : 1);
 	if (r == 0)

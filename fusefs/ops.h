@@ -60,3 +60,6 @@ bool op_look_for_stores(struct op *op, struct open_inode *inode, int fd, bool is
 /** Settle, by looking at the tree, whether an announced event happened. @root_fd is the source. */
 enum probe { PROBE_NOT_DONE, PROBE_DONE, PROBE_UNCERTAIN };
 enum probe probe_event(int root_fd, const struct event *event, int64_t announced_ns, struct stat *out_attributes);
+
+/** fs_settle_orphans(), but for those whose request is @expected. */
+int settle_orphans(int source_fd, struct eventlog *log, const struct resent *expected);

@@ -19,6 +19,7 @@
 
 struct look;
 struct op;
+struct resent;
 
 enum { FS_THREADS_MAX = 16 };
 
@@ -32,6 +33,7 @@ struct fs {
 	struct modes *modes;
 	struct files *files;
 	struct look *look;
+	struct resent *resent;     /* what the kernel has sent again; NULL: nothing was to be */
 
 	int64_t started_ns;        /* CLOCK_REALTIME when this worker began */
 	double timeout_s;          /* of entries and attributes in the kernel */

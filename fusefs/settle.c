@@ -7,6 +7,7 @@
  * not logged again.
  */
 #include "fusefs/ops.h"
+#include "fusefs/resent.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -157,7 +158,7 @@ static int settle(int source_fd, const struct eventlog *log, struct writer *writ
 	return writer_append(writer, &event);
 }
 
-int fs_settle_orphans(int source_fd, struct eventlog *log)
+int settle_orphans(int source_fd, struct eventlog *log, const struct resent *expected)
 {
 	struct writer *writer = NULL;
 	struct orphan *orphan;
@@ -165,6 +166,8 @@ int fs_settle_orphans(int source_fd, struct eventlog *log)
 	int r = writer_open(log, &writer);
 
 	while (r == 0 && (orphan = eventlog_next_orphan(log, &position))) {
+		if (resent_is_expected(expected, orphan->request))
+			continue;
 		if (orphan->state == INTENT_BEGUN)
 			r = settle(source_fd, log, writer, orphan);
 		if (r == 0)
@@ -172,4 +175,9 @@ int fs_settle_orphans(int source_fd, struct eventlog *log)
 	}
 	writer_close(writer);
 	return r;
+}
+
+int fs_settle_orphans(int source_fd, struct eventlog *log)
+{
+	return settle_orphans(source_fd, log, NULL);
 }

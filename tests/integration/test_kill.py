@@ -215,6 +215,20 @@ def test_a_mount_that_died_is_replaced(mount):
     os.mkdir(mounted.path("after"))
 
 
+@pytest.mark.limit(180)
+def test_workers_in_a_row_do_not_use_up_the_intents(mount):
+    """A worker that is killed after an answer leaves the intent of that request, which never comes again. There are 128."""
+    mounted = mount(options="transport=classic")
+    mounted.expect_stderr = True
+    with Storms(mounted, 12) as storms:
+        for _ in range(500):
+            mounted.kill_worker()
+            harness.wait_until(mounted.is_live, "the mount to come back")
+    mounted.settle()
+    _, failed, _ = compare(storms.lines(), mounted.events())
+    assert failed == 0
+
+
 # ---- Real programs, and kills that do not wait ----
 
 class Killer(threading.Thread):
