@@ -484,21 +484,6 @@ static void *run_thread(void *argument)
 	return NULL;
 }
 
-static void serve_at_once(void *userdata, void *request, size_t size)
-{
-	serve(userdata, request, size);
-}
-
-/* Reads what comes again, and settles what dead workers left of anything else: nobody will ask about that any more. */
-static int read_resent(struct fs *fs)
-{
-	void *buffer = make_buffer();
-	int r = buffer ? resent_read(fs->options.fuse_fd, buffer, BUFFER_SIZE, serve_at_once, fs, &fs->resent) : -ENOMEM;
-
-	free(buffer);
-	return r < 0 ? r : settle_orphans(fs->options.source_fd, fs->log, fs->resent);
-}
-
 static void interrupt(int signal)
 {
 }
@@ -534,10 +519,8 @@ static void join_interrupting(struct fs *fs, pthread_t thread)
 static int run_classic(struct fs *fs)
 {
 	bool has_init = fs->options.is_takeover && atomic_load(fs->tables.init_size) > 0;
-	int r = has_init ? read_resent(fs) : 0;
+	int r;
 
-	if (r < 0)
-		return r;
 	set_interrupt();
 	r = start_threads(fs, has_init ? thread_count(fs) : 1);
 	if (r == 0)
@@ -570,6 +553,26 @@ static int replay_init(struct fs *fs)
 	return fs->error;
 }
 
+static void serve_at_once(void *userdata, void *request, size_t size)
+{
+	serve(userdata, request, size);
+}
+
+/*
+ * Reads what comes again, and settles what dead workers left of anything else: nobody will ask about that any more. Where
+ * the log is full, that is tried again later (fusefs/look.c).
+ */
+static int read_resent(struct fs *fs)
+{
+	void *buffer = make_buffer();
+	int r = buffer ? resent_read(fs->options.fuse_fd, buffer, BUFFER_SIZE, serve_at_once, fs, &fs->resent) : -ENOMEM;
+
+	free(buffer);
+	if (r == 0)
+		(void)settle_orphans(fs->options.source_fd, fs->log, fs->resent);
+	return r;
+}
+
 static int ask_to_resend(struct fs *fs)
 {
 	struct fuse_out_header notify = { .len = sizeof(notify), .error = KERNEL_NOTIFY_RESEND };
@@ -579,7 +582,7 @@ static int ask_to_resend(struct fs *fs)
 	if (write(fs->options.fuse_fd, &notify, sizeof(notify)) < 0)
 		return errno == ENODEV ? 0 : -errno;
 	ready(fs);
-	return 0;
+	return read_resent(fs);
 }
 
 /* ---- running over io_uring ---- */
@@ -606,10 +609,10 @@ int fs_run(struct fs *fs)
 
 	if (fs->options.is_takeover)
 		r = replay_init(fs);
-	if (r == 0)
-		r = look_start(fs, &fs->look);
 	if (r == 0 && fs->options.is_takeover)
 		r = ask_to_resend(fs);
+	if (r == 0)
+		r = look_start(fs, &fs->look);
 	if (r == 0)
 		r = fs->options.use_uring ? run_uring(fs) : run_classic(fs);
 	look_stop(fs->look);

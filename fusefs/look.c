@@ -16,7 +16,7 @@ struct look {
 	bool is_awake;           /* guarded by lock: there is something to look at */
 	bool has_pages;          /* guarded by lock: some inode has pages to be dropped */
 	bool is_stopping;        /* guarded by lock */
-	unsigned settle_in;      /* periods until orphans that nobody asked about again are settled; 0: none */
+	unsigned settle_in;      /* periods until what could not be settled at the take-over is tried again; 0: it has been */
 };
 
 static void visit(void *userdata, struct open_inode *inode)
@@ -79,7 +79,7 @@ static void look_around(struct look *look)
 
 	modes_visit_mappable(fs->modes, visit, fs);
 	if (look->settle_in && --look->settle_in == 0)
-		(void)fs_settle_orphans(fs->options.source_fd, fs->log);
+		(void)settle_orphans(fs->options.source_fd, fs->log, fs->resent);
 	pthread_mutex_lock(&look->lock);
 	look->is_awake = modes_have_mappable(fs->modes);
 	pthread_mutex_unlock(&look->lock);

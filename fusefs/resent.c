@@ -1,9 +1,9 @@
 #include "fusefs/resent.h"
 
+#include "base/fdutil.h"
 #include "fusefs/kernel.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -60,13 +60,6 @@ static bool has_no_answer(const struct fuse_in_header *header)
 	return header->opcode == FUSE_FORGET || header->opcode == FUSE_BATCH_FORGET || header->opcode == FUSE_INTERRUPT;
 }
 
-static bool is_anything_there(int fuse_fd)
-{
-	struct pollfd fuse = { .fd = fuse_fd, .events = POLLIN };
-
-	return poll(&fuse, 1, 0) > 0;
-}
-
 /* Returns 1 to go on, 0 at the end, or a negative errno. */
 static int read_one(struct resent *resent, int fuse_fd, void *buffer, size_t size, resent_serve_fn serve, void *userdata)
 {
@@ -74,11 +67,13 @@ static int read_one(struct resent *resent, int fuse_fd, void *buffer, size_t siz
 	ssize_t n;
 	int r;
 
-	resent->is_complete = !is_anything_there(fuse_fd);
-	if (resent->is_complete || resent->bytes > RESENT_BYTES_MAX)
+	if (resent->bytes > RESENT_BYTES_MAX)
 		return 0;
 	n = read(fuse_fd, buffer, size);
-	if (n < 0 && (errno == EINTR || errno == EAGAIN || errno == ENOENT))
+	resent->is_complete = n < 0 && errno == EAGAIN;
+	if (resent->is_complete)
+		return 0;
+	if (n < 0 && (errno == EINTR || errno == ENOENT))
 		return 1;
 	/* The mount has ended; who reads next learns that. */
 	if (n < 0 && errno == ENODEV)
@@ -97,18 +92,21 @@ static int read_one(struct resent *resent, int fuse_fd, void *buffer, size_t siz
 int resent_read(int fuse_fd, void *buffer, size_t size, resent_serve_fn serve, void *userdata, struct resent **out)
 {
 	struct resent *resent = calloc(1, sizeof(*resent));
-	int r;
+	int r, restored;
 
 	if (!resent)
 		return -ENOMEM;
 	STAILQ_INIT(&resent->all);
 	pthread_mutex_init(&resent->lock, NULL);
-	do
+	r = fd_set_nonblocking(fuse_fd, true);
+	if (r == 0)
+		r = 1;
+	while (r > 0)
 		r = read_one(resent, fuse_fd, buffer, size, serve, userdata);
-	while (r > 0);
+	restored = fd_set_nonblocking(fuse_fd, false);
 	resent->next = STAILQ_FIRST(&resent->all);
 	*out = resent;
-	return r;
+	return r < 0 ? r : restored;
 }
 
 void resent_destroy(struct resent *resent)

@@ -146,6 +146,11 @@ int feed_advance(struct feed *feed)
 	return count ? count : r;
 }
 
+uint64_t feed_end(const struct feed *feed)
+{
+	return broadcast_end(feed->window);
+}
+
 bool feed_arm(struct feed *feed)
 {
 	return eventlog_arm(feed->log, broadcast_end(feed->window));

@@ -44,6 +44,9 @@ int feed_take(struct feed *feed, uint64_t seq, struct lines **out);
  */
 int feed_advance(struct feed *feed);
 
+/** The event behind the window: who waits at the head waits for this one. */
+uint64_t feed_end(const struct feed *feed);
+
 /**
  * Ask that eventlog_news_fd() tells of events behind the window. Returns false when there are
  * some already.

@@ -71,6 +71,17 @@ static void wake_all_at_head(struct hub *hub, int error)
 	}
 }
 
+/* Somebody may have moved the window while others waited at its end. */
+static bool all_have_the_window(const struct hub *hub)
+{
+	const struct subscriber *subscriber;
+
+	TAILQ_FOREACH(subscriber, &hub->at_head.list, turn_link)
+	if (subscriber->next_seq < feed_end(hub->feed))
+		return false;
+	return true;
+}
+
 /*
  * Read what is new and send it. Called on news, and again once what was sent has left: when there
  * is nothing more then, the log is asked to wake us. Nobody waiting means nobody asks: the news
@@ -84,7 +95,7 @@ static void advance(void *userdata)
 	if (hub->at_head.count == 0)
 		return;
 	r = feed_advance(hub->feed);
-	if (r != 0)
+	if (r != 0 || !all_have_the_window(hub))
 		wake_all_at_head(hub, r);
 	else if (!feed_arm(hub->feed))
 		loop_timer_start(&hub->advance, 0);

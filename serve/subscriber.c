@@ -168,7 +168,7 @@ static bool is_through(const struct subscriber *subscriber)
 void subscriber_advance(struct subscriber *subscriber)
 {
 	while (!subscriber->is_closed && !subscriber->is_sending && !subscriber->is_full) {
-		if (bytes_error(&subscriber->answers)) {
+		if (bytes_error(&subscriber->answers) || bytes_error(&subscriber->sending)) {
 			close_now(subscriber);
 			return;
 		}
@@ -251,7 +251,7 @@ bool subscriber_send_now(struct subscriber *subscriber)
 	subscriber->lines = lines;
 	subscriber->lines_offset = offset;
 	lines_sent(subscriber, n);
-	return (size_t)n == size;
+	return (size_t)n == size && subscriber->next_seq == feed_end(subscriber->hub->feed);
 }
 
 static void sending_sent(struct subscriber *subscriber, size_t size)

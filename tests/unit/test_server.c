@@ -518,6 +518,25 @@ static void after_a_quiet_time_who_commits_sends(void **state)
 	demolish(house);
 }
 
+/* Who begins at the end of the log may know of an event that those who wait there have not been sent. */
+static void who_waits_gets_an_event_that_comes_while_another_begins(void **state)
+{
+	struct house *house = build(state);
+	struct client *client = visit(house, "{\"subscribe\":{\"since\":\"now\"}}\n");
+
+	check(next_starts(client, "{\"hello\":") && next_starts(client, "{\"caught_up\":"));
+	for (uint64_t seq = 1; seq <= 1000; seq++) {
+		struct client *other = visit(house, "{\"subscribe\":{\"since\":\"now\"}}\n");
+
+		pause_us(seq % 50);
+		log_writes(house, 1);
+		check(next_is_event(client, seq));
+		leave(other);
+	}
+	leave(client);
+	demolish(house);
+}
+
 /* The socket takes a part of a line, and then nothing for a while. */
 static void who_reads_slowly_gets_whole_lines_from_whoever_sends(void **state)
 {
@@ -996,6 +1015,7 @@ int main(int argc, char **argv)
 		on_both(a_position_before_the_oldest_kept_event_is_answered_with_a_gap),
 		on_both(events_with_very_long_paths_arrive_whole),
 		on_both(after_a_quiet_time_who_commits_sends),
+		on_both(who_waits_gets_an_event_that_comes_while_another_begins),
 		on_both(who_reads_slowly_gets_whole_lines_from_whoever_sends),
 		on_both(each_of_fifty_subscribers_gets_every_event_once_in_order),
 		on_both(a_thousand_idle_subscribers_take_little_memory),
