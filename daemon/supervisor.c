@@ -53,7 +53,7 @@
 
 enum {
 	YOUNG_MS = 1000,          /* a worker that dies younger than this has failed */
-	PAUSE_FIRST_MS = 100,     /* after the first failure; doubled by each further one */
+	PAUSE_FIRST_MS = 25,      /* after the first failure; doubled by each further one */
 	PAUSE_MAX_MS = 3200,
 	FAILURES_MAX = 10,        /* in a row, then the mount is ended */
 	UNMOUNT_MS = 5000,        /* for programs to let go of the mount */
