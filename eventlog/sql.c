@@ -103,10 +103,13 @@ static int keep_path(sqlite3_vfs *self, const char *path, int size, char *out)
 	return snprintf(out, size, "%s", path) < size ? SQLITE_OK : SQLITE_CANTOPEN;
 }
 
-static void register_vfs(void)
+static void set_up(void)
 {
-	const sqlite3_vfs *usual = sqlite3_vfs_find("unix");
+	const sqlite3_vfs *usual;
 
+	/* Nobody asks how much memory it has; counting takes a lock for each piece. */
+	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+	usual = sqlite3_vfs_find("unix");
 	if (!usual)
 		return;
 	vfs = *usual;
@@ -121,7 +124,7 @@ int sql_open(const char *path, int flags, sqlite3 **out)
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	int r;
 
-	pthread_once(&once, register_vfs);
+	pthread_once(&once, set_up);
 	r = sql_errno(NULL, sqlite3_open_v2(path, out, flags | SQLITE_OPEN_NOMUTEX, "hrfs"));
 	if (r < 0)
 		return *out ? sql_errno(*out, sqlite3_errcode(*out)) : r;

@@ -182,6 +182,90 @@ static void same_number_is_stored_once(void)
 	check(strcmp(text, "1first") == 0);
 }
 
+/* Each event's own path, and the target of those that have one. */
+static void check_paths(const char *folder, const char *expected)
+{
+	char text[64];
+
+	shell(folder,
+	      "SELECT count(*)||' '||sum(path = 'path'||seq)||' '||sum(\"to\" = 'to'||seq)||' '||max(seq) FROM history",
+	      text, sizeof(text));
+	check(strcmp(text, expected) == 0);
+}
+
+static int append_named(struct store *store, uint64_t seq)
+{
+	char path[32], to[32];
+	struct event event;
+
+	snprintf(path, sizeof(path), "path%lu", (unsigned long)seq);
+	snprintf(to, sizeof(to), "to%lu", (unsigned long)seq);
+	event = make_event(seq, path);
+	if (seq % 3 == 0) {
+		event.op = EVENT_RENAME;
+		event.to = to;
+		event.to_length = strlen(to);
+	}
+	return store_append(store, &event);
+}
+
+static void add_named(struct store *store, uint64_t first, uint64_t end)
+{
+	check(store_begin(store) == 0);
+	for (uint64_t seq = first; seq < end; seq++)
+		check(append_named(store, seq) == 0);
+	check(store_commit(store, end - 1) == 0);
+}
+
+static void numbers_and_paths_stay_together(void)
+{
+	const char *folder = make_folder();
+	scoped(store_closep) struct store *store = make_store(folder);
+
+	add_named(store, 1, 3001);
+	check_paths(folder, "3000 3000 1000 3000");
+	/* Where another program took rows away, and added a path. */
+	shell(folder, "DELETE FROM events WHERE seq > 2900", NULL, 0);
+	shell(folder, "INSERT INTO path (path) VALUES ('foreign')", NULL, 0);
+	add_named(store, 3001, 4001);
+	check_paths(folder, "3900 3900 1299 4000");
+	/* A hole within a transaction, then numbers that are there, then the next ones. */
+	check(store_begin(store) == 0);
+	for (uint64_t seq = 4101; seq < 4301; seq++)
+		check(append_named(store, seq) == 0);
+	for (uint64_t seq = 3901; seq < 4001; seq++)
+		check(append_named(store, seq) == 0);
+	for (uint64_t seq = 4301; seq < 5001; seq++)
+		check(append_named(store, seq) == 0);
+	check(store_commit(store, 5000) == 0);
+	check_paths(folder, "4800 4800 1599 5000");
+}
+
+static void the_last_numbers_are_not_given_by_chance(void)
+{
+	const char *folder = make_folder();
+	scoped(store_closep) struct store *store = make_store(folder);
+	struct event last = make_event(INT64_MAX - 1, "last");
+	char text[64];
+
+	add(store, &last);
+	add_named(store, INT64_MAX, (uint64_t)INT64_MAX + 1);
+	add_named(store, (uint64_t)INT64_MAX + 1, (uint64_t)INT64_MAX + 2);
+	shell(folder, "SELECT group_concat(seq) FROM (SELECT seq FROM events ORDER BY seq)", text, sizeof(text));
+	check(strcmp(text, "-9223372036854775808,9223372036854775806,9223372036854775807") == 0);
+}
+
+static void a_path_without_a_free_number_is_an_error(void)
+{
+	const char *folder = make_folder();
+	scoped(store_closep) struct store *store = make_store(folder);
+
+	shell(folder, "INSERT INTO path VALUES (9223372036854775807, 'x')", NULL, 0);
+	check(store_begin(store) == 0);
+	check(append_named(store, 1) == -EBADMSG);
+	store_rollback(store);
+}
+
 static void rolled_back_paths_are_not_remembered(void)
 {
 	const char *folder = make_folder();
@@ -392,6 +476,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		unit(every_field_comes_back),
 		unit(same_number_is_stored_once),
+		unit(numbers_and_paths_stay_together),
+		unit(the_last_numbers_are_not_given_by_chance),
+		unit(a_path_without_a_free_number_is_an_error),
 		unit(rolled_back_paths_are_not_remembered),
 		unit(numbers_of_deleted_rows_do_not_come_back),
 		unit(view_reads_like_the_event),
