@@ -7,7 +7,6 @@ import re
 import resource
 import selectors
 import shutil
-import signal
 import subprocess
 import sys
 
@@ -34,7 +33,7 @@ def inotifywait(folder, out):
         harness.wait_until(lambda: "Watches established" in open(out + ".stderr").read(), "inotifywait")
         yield watcher
     finally:
-        watcher.send_signal(signal.SIGINT)
+        watcher.terminate()
         watcher.wait(harness.PATIENCE_S)
 
 
