@@ -1,8 +1,8 @@
 /*
  * Drain: moves events from the journal to the store, on a thread of its own.
  *
- * It works in large transactions: every 50 ms while there is something, earlier when the ring
- * fills or somebody waits; it sleeps without a time-out when nothing has happened for a while.
+ * It works in large transactions: once no event has come for 100 ms, after a second at the latest, at once when an eighth of
+ * the ring is full or somebody waits. It sleeps without a time-out when nothing has happened for a while.
  * While the store cannot be written to it says so once, tries again every 200 ms, and lets nobody
  * wait for room; but while another process writes to the database everybody does. Once there is
  * room again it appends the gap that is owed.

@@ -281,6 +281,43 @@ static void reader_is_woken_when_it_asked(void)
 	eventlog_close(log);
 }
 
+static uint64_t stored_seq(struct eventlog *log)
+{
+	struct eventlog_stat stat;
+
+	eventlog_stat(log, &stat);
+	return stat.stored_seq;
+}
+
+/* Nobody waits for them, and they are too few to fill the ring. */
+static void events_reach_the_store_by_themselves(void)
+{
+	struct eventlog *log = open_log(make_folder());
+	uint64_t count = 0;
+
+	check(eventlog_start(log) == 0);
+	/* Without a pause: the drain does not wait for one for ever, nor until an eighth of the ring is full. */
+	while (stored_seq(log) == 0) {
+		fill(log, 1);
+		count++;
+		check(count < 1000);
+		usleep(5000);
+	}
+	/* Then with one. */
+	for (int i = 0; stored_seq(log) < count; i++) {
+		check(i < 6000);
+		usleep(5000);
+	}
+	/* And after it slept for good. */
+	usleep(1000000);
+	fill(log, 1);
+	for (int i = 0; stored_seq(log) <= count; i++) {
+		check(i < 6000);
+		usleep(5000);
+	}
+	eventlog_close(log);
+}
+
 /* ---- Many at a time ---- */
 
 enum { BUSY_WRITERS = 3, BUSY_EVENTS = 20000, BUSY_READERS = 3 };
@@ -949,6 +986,7 @@ int main(void)
 		unit(a_request_is_under_way_from_its_announcement_to_its_end),
 		unit(full_ring_waits_for_the_drain),
 		unit(reader_is_woken_when_it_asked),
+		unit(events_reach_the_store_by_themselves),
 		unit(readers_see_every_event_once_while_all_are_busy),
 		unit(always_durable_writers_share_their_syncs),
 		unit(deleted_rows_are_a_gap),
