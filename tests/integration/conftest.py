@@ -71,12 +71,20 @@ def folder_of_test(request, parent):
     return tempfile.mkdtemp(prefix=name + "-", dir=parent)
 
 
+def remove(folder):
+    """A daemon that ends in the background may still take away files of its own."""
+    def is_gone():
+        shutil.rmtree(folder, ignore_errors=True)
+        return not os.path.lexists(folder)
+    harness.wait_until(is_gone, f"{folder} to be removed")
+
+
 @pytest.fixture
 def place(request, tmpfs_folder):
     folder = folder_of_test(request, tmpfs_folder)
     os.chmod(folder, 0o755)
     yield folder
-    shutil.rmtree(folder)
+    remove(folder)
 
 
 @pytest.fixture
@@ -84,7 +92,7 @@ def disk_place(request, disk_folder):
     folder = folder_of_test(request, disk_folder)
     os.chmod(folder, 0o755)
     yield folder
-    shutil.rmtree(folder)
+    remove(folder)
 
 
 @pytest.fixture(scope="session", autouse=True)

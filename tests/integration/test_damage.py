@@ -165,7 +165,7 @@ def test_a_database_deleted_under_the_mount_is_said_and_what_follows_is_in_the_n
         os.unlink(f"{mounted.state}/{name}")
     os.mkdir(mounted.path("after"))
     harness.wait_until(lambda: mounted.status()["log_error"] == "ENOENT", "the daemon to notice", timeout=60)
-    assert "cannot write to the log" in mounted.stderr()
+    harness.wait_until(lambda: "cannot write to the log" in mounted.stderr(), "the message")
     mounted.kill_all()
     harness.abort_mounts(mounted.folder)
     mounted.start()

@@ -400,7 +400,7 @@ def test_a_state_disk_that_turns_read_only_refuses_changes(place, mount):
             storm_until(mounted, "storm", lambda error: error.errno in (errno.ENOSPC, errno.EROFS, errno.EIO))
             with open(mounted.path("old"), "rb") as file:
                 assert file.read() == b"what was there"
-            assert CANNOT_WRITE in mounted.stderr()
+            harness.wait_until(lambda: CANNOT_WRITE in mounted.stderr(), "the message")
             assert differences_from_log(mounted) == []
         finally:
             harness.abort_mounts(mounted.folder)
@@ -446,7 +446,7 @@ def test_a_full_source_gives_short_writes_and_enospc_and_events_only_of_what_hap
         assert {event["op"] for event in events} == {"create", "write", "close"}
         os.unlink(mounted.path("big"))
         # The kernel does not wait for the daemon to let go of a file that was closed.
-        harness.wait_until(lambda: disk_image.free_bytes(source_disk) > 1 << 20, "room on the source's disk", timeout=5)
+        harness.wait_until(lambda: disk_image.free_bytes(source_disk) > 1 << 20, "room on the source's disk")
         write(mounted.path("small"), b"there is room again")
 
 

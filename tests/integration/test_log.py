@@ -25,6 +25,8 @@ def mounted(mount):
     subprocess.run(["sh", "-c", "echo hello > a/in/f"], cwd=made.point, check=True)
     os.chmod(made.path("b"), 0o700)
     os.rename(made.path("a/in/f"), made.path("b/f"))
+    # The kernel does not wait for the daemon when a file is closed.
+    made.wait_for(1, op="close")
     made.sync()
     return made
 

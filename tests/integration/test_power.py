@@ -107,7 +107,8 @@ def kill_daemon(mounted):
     with open(f"/proc/{supervisor}/task/{supervisor}/children") as children:
         workers = [int(pid) for pid in children.read().split()]
     for pid in [*workers, supervisor]:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     mounted.process.wait(harness.PATIENCE_S)
     mounted.process = None
     harness.abort_mounts(mounted.folder)

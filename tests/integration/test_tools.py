@@ -59,7 +59,7 @@ def test_check_includes_prints_a_wrong_edge(place, path, line):
 
 
 def test_try_shows_the_events_of_a_scratch_project_and_leaves_nothing(place):
-    environment = {**os.environ, "HRFS_TRY_SECONDS": "6", "TMPDIR": place}
+    environment = {**os.environ, "HRFS_TRY_SECONDS": "15", "TMPDIR": place}
     done = subprocess.run([TRY], env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     for words in (("mkdir", "src"), ("create", "src/main.c"), ("write", "src/main.c"), ("rename", "README.md"),
@@ -77,6 +77,7 @@ def test_try_mounts_what_it_is_given_and_unmounts_it(place):
     try:
         harness.wait_until(lambda: os.path.ismount(point), "the mount")
         state = os.getxattr(point, "user.hrfs.log").decode()
+        socket = os.getxattr(point, "user.hrfs.socket").decode()
         assert "mounted" in process.stdout.readline()
         open(os.path.join(point, "new"), "w").close()
         harness.wait_until(lambda: "new" in process.stdout.readline(), "the event")
@@ -87,6 +88,7 @@ def test_try_mounts_what_it_is_given_and_unmounts_it(place):
     assert not os.path.ismount(point) and os.listdir(source) == ["new"]
     # The log of one's own project stays.
     assert os.path.exists(os.path.join(state, "events.db"))
+    harness.wait_until(lambda: not os.path.exists(socket), "the daemon's end")
     shutil.rmtree(state)
 
 
