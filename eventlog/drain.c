@@ -27,8 +27,8 @@
 #include <time.h>
 
 enum {
-	LOOK_MS = 100,
-	GATHER_MS = 1000,
+	LOOK_MS = 100,    /* without an event: a pause */
+	GATHER_MS = 1000, /* and no longer than that without a pause */
 	RETRY_MS = 200,
 	IDLE_LOOKS = 5, /* looks without news before it sleeps for good */
 	SAMPLES = 16,
@@ -287,8 +287,8 @@ static void sleep_idle(struct drain *drain)
 }
 
 /*
- * Until nothing more has come for a while: who makes the changes then has all of the machine for it. Beside a program that writes, a
- * drain every 50 ms delayed it by twice the time that the drain took. Under mutex.
+ * Until nothing more has come for a while: who makes the changes then has all of the machine for it. A drain every 50 ms beside a
+ * program that writes delayed it by two to five times what the drain itself took (docs/performance.md). Under mutex.
  */
 static void gather(struct drain *drain)
 {

@@ -338,7 +338,7 @@ static int read_last_seq(struct store *store)
 
 	if (r < 0)
 		return r;
-	r = sql_query_number(store->db, "SELECT max(seq) FROM events", &rows);
+	r = sql_select_number(store->select_last_row, &rows);
 	if (r < 0)
 		return r;
 	store->last_seq = meta > rows ? meta : rows;
