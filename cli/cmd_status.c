@@ -116,6 +116,7 @@ static const struct fact facts[] = {
 	{ "transport", "transport", format_text },
 	{ "passthrough", "passthrough", format_text },
 	{ "passthrough_reason", "passthrough reason", format_text },
+	{ "scheduling", "scheduling class", format_text },
 	{ "handles", "file handles", format_text },
 	{ "version", "version", format_text },
 	{ "on_trial", "on trial", format_text },

@@ -49,6 +49,7 @@ const char options_help[] =
 	"  subscribers=GROUP                 who may connect beside the owner and root\n"
 	"  passthrough=auto|on|off           whether the kernel reads files by itself\n"
 	"  transport=auto|classic|io_uring   how requests come from the kernel\n"
+	"  scheduling=auto|normal            whether programs run before the daemon\n"
 	"  durability=fsync|always|process   when events are on stable storage\n"
 	"  scan=auto|full|off                compare the tree with the log first\n"
 	"  journal_size=SIZE                 of the journal, 1M to 1G\n"
@@ -80,6 +81,12 @@ static const struct word transports[] = {
 	{ "auto", TRANSPORT_AUTO },
 	{ "classic", TRANSPORT_CLASSIC },
 	{ "io_uring", TRANSPORT_IO_URING },
+	{ 0 },
+};
+
+static const struct word schedulings[] = {
+	{ "auto", SCHEDULING_AUTO },
+	{ "normal", SCHEDULING_NORMAL },
 	{ 0 },
 };
 
@@ -336,6 +343,7 @@ static const struct option_row rows[] = {
 	STRING("subscribers", subscribers),
 	WORD("passthrough", passthrough, passthroughs),
 	WORD("transport", transport, transports),
+	WORD("scheduling", scheduling, schedulings),
 	WORD("durability", durability, durabilities),
 	WORD("scan", scan, scans),
 	NUMBER("journal_size", apply_journal_size),

@@ -16,6 +16,8 @@
 
 enum options_log { LOG_ON, LOG_OFF };
 
+enum options_scheduling { SCHEDULING_AUTO, SCHEDULING_NORMAL };
+
 enum options_transport { TRANSPORT_AUTO, TRANSPORT_CLASSIC, TRANSPORT_IO_URING };
 
 /** Strings are owned. Start with a zeroed struct; options_finish() frees it. */
@@ -46,6 +48,7 @@ struct options {
 	unsigned max_read; /* bytes; 0: the kernel's own limit */
 
 	enum options_transport transport;
+	enum options_scheduling scheduling;
 	enum fs_choice passthrough;
 	enum eventlog_durability durability;
 	enum scan_mode scan;

@@ -120,6 +120,7 @@ void report_write(const struct report *report, struct bytes *json)
 	write_text(json, "transport", stat.uses_uring ? "io_uring" : "classic");
 	write_bool(json, "passthrough", stat.uses_passthrough);
 	write_text(json, "passthrough_reason", passthrough_reason(setup, &stat));
+	write_text(json, "scheduling", report->is_idle_class ? "idle" : "normal");
 	write_bool(json, "handles", stat.has_handles);
 	write_bool(json, "in_place", setup->is_in_place);
 	write_text(json, "options", setup->options.text);

@@ -16,6 +16,7 @@ struct report {
 	const struct scan *scan;   /* borrowed */
 	pid_t supervisor_pid;
 	unsigned restarts;         /* workers before this one */
+	bool is_idle_class;        /* what scheduling_yield() said */
 	const char *upgrade_failure; /* borrowed: why the last restart came to nothing; "": it did not */
 	atomic_bool is_on_trial;   /* of a restart: the program before can still come back, or has not gone yet */
 };

@@ -7,6 +7,7 @@
 #include "daemon/launch.h"
 #include "daemon/privileges.h"
 #include "daemon/report.h"
+#include "daemon/scheduling.h"
 #include "daemon/setup.h"
 #include "eventlog/eventlog.h"
 #include "eventlog/scan.h"
@@ -414,6 +415,12 @@ static void set_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* Whether the worker gives way to programs. A session of its own keeps it apart from those of the terminal, for the scheduler too. */
+static bool choose_scheduling(const struct options *options)
+{
+	return setsid() >= 0 && options->scheduling == SCHEDULING_AUTO && scheduling_yield();
+}
+
 static void keep_own_descriptors(const struct worker_options *options)
 {
 	const int kept[] = {
@@ -449,6 +456,7 @@ enum exit_status worker_run(const struct worker_options *options)
 	snprintf(worker.state_folder, sizeof(worker.state_folder), "/proc/self/fd/%d", options->setup->state.fd);
 	set_signals();
 	keep_own_descriptors(options);
+	worker.report.is_idle_class = choose_scheduling(&options->setup->options);
 	status = run(&worker);
 	server_destroy(worker.server);
 	scan_destroy(worker.scan);

@@ -113,7 +113,7 @@ static void values_are_read(void)
 	scoped(options_finish) struct options options = { 0 };
 
 	check(parse(&options, "/src -o state=/s,socket=/k,subscribers=dev,fsname=n,subtype=t,max_read=65536,"
-			      "journal_size=16M,log-quota=1G,on-log-full=gap,transport=io_uring,passthrough=off,durability=always,scan=full,"
+			      "journal_size=16M,log-quota=1G,on-log-full=gap,transport=io_uring,scheduling=normal,passthrough=off,durability=always,scan=full,"
 			      "allow_other,default_permissions,auto_unmount") == OPTIONS_MOUNT);
 	check(strcmp(options.state, "/s") == 0 && strcmp(options.socket, "/k") == 0);
 	check(strcmp(options.subscribers, "dev") == 0);
@@ -121,6 +121,7 @@ static void values_are_read(void)
 	check(options.max_read == 65536 && options.journal_size == 16 << 20);
 	check(options.log_quota == 1 << 30 && options.on_full == EVENTLOG_GAP);
 	check(options.transport == TRANSPORT_IO_URING && options.passthrough == FS_OFF);
+	check(options.scheduling == SCHEDULING_NORMAL);
 	check(options.durability == EVENTLOG_ALWAYS);
 	check(options.scan == SCAN_FULL);
 	check(options.allow_other && !options.allow_root && options.auto_unmount);
@@ -171,6 +172,7 @@ static void what_is_far_from_everything_is_not_guessed(void)
 static void bad_values_are_refused(void)
 {
 	is_refused("/src -o transport=pigeon", "classic");
+	is_refused("/src -o scheduling=never", "normal");
 	is_refused("/src -o passthrough=maybe", "auto, on or off");
 	is_refused("/src -o durability", "durability");
 	is_refused("/src -o state=", "state");

@@ -1,0 +1,98 @@
+"""
+The worker gives way to programs where that costs it nothing, and only there: in a scheduling group of its own.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+AUTOGROUP = "/proc/sys/kernel/sched_autogroup_enabled"
+FILES = 4000
+
+
+def groups_by_session():
+    """Whether a process that leads a session has a scheduling group of its own here."""
+    with open("/proc/self/cgroup") as lines:
+        rows = [line.strip().split(":", 2) for line in lines]
+    return (os.path.exists(AUTOGROUP) and os.readlink("/proc/self/ns/cgroup") == "cgroup:[4026531835]"
+            and any("cpu" in controllers.split(",") and path == "/" for _, controllers, path in rows))
+
+
+@pytest.fixture
+def autogroup():
+    """Sets what makes sessions groups; afterwards it is as before."""
+    if not groups_by_session():
+        pytest.skip("a cgroup has put this process in a scheduling group already, or the kernel makes none of sessions")
+    with open(AUTOGROUP) as file:
+        before = file.read()
+
+    def switch(value):
+        with open(AUTOGROUP, "w") as file:
+            file.write(value)
+    yield switch
+    switch(before)
+
+
+def threads(pid):
+    return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+
+
+def policies(pid):
+    found = set()
+    for thread in threads(pid):
+        with contextlib.suppress(ProcessLookupError):
+            found.add(os.sched_getscheduler(thread))
+    return found
+
+
+def io_classes(pid):
+    done = [subprocess.run(["ionice", "-p", str(thread)], stdout=subprocess.PIPE, text=True) for thread in threads(pid)]
+    return {one.stdout.split(":")[0].strip() for one in done if one.returncode == 0}
+
+
+def test_the_worker_gives_way_to_programs(mount, mode, autogroup):
+    autogroup("1")
+    mounted = mount(options=mode.options)
+    status = mounted.status()
+    assert status["scheduling"] == "idle"
+    assert policies(status["worker_pid"]) == {os.SCHED_IDLE}
+    assert io_classes(status["worker_pid"]) == {"best-effort"}
+    assert policies(status["supervisor_pid"]) == {os.SCHED_OTHER}
+    if mode.transport == "classic":
+        mounted.expect_stderr = True
+        mounted.kill_worker()
+        assert policies(mounted.status()["worker_pid"]) == {os.SCHED_IDLE}
+
+
+def test_it_does_not_when_told(mount, autogroup):
+    autogroup("1")
+    status = mount(options="scheduling=normal").status()
+    assert status["scheduling"] == "normal"
+    assert policies(status["worker_pid"]) == {os.SCHED_OTHER}
+
+
+def test_it_does_not_in_a_group_with_others(mount, autogroup):
+    autogroup("0")
+    status = mount().status()
+    assert status["scheduling"] == "normal"
+    assert policies(status["worker_pid"]) == {os.SCHED_OTHER}
+
+
+def test_requests_are_answered_while_programs_compute(mount, mode):
+    """In one group with those programs, a worker that gave way would be at it until the watchdog comes."""
+    mounted = mount(options=mode.options)
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4 * os.cpu_count())]
+    try:
+        for number in range(FILES):
+            with open(mounted.path(f"file{number}"), "w") as file:
+                file.write("text")
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    mounted.settle()
+    created = [event["path"] for event in mounted.events() if event["op"] == "create"]
+    assert created[:FILES] == [f"file{number}" for number in range(FILES)]
