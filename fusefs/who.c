@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 enum {
-	FRESH_NS = 50 * 1000, /* exec(2) takes longer: the thread that asks again so soon runs the same program */
-	HOT_NS = 10 * 1000 * 1000,
+	FRESH_NS = 50 * 1000,      /* exec(2) takes longer: the thread that asks again so soon runs the same program */
+	HOT_NS = 10 * 1000 * 1000, /* but it may give itself another name (prctl(2)), which is seen after that time */
 };
 
 void who_init(struct who *who)
@@ -56,7 +56,7 @@ static int refresh(struct who_slot *slot)
 		n = EVENT_COMM_MAX;
 	memcpy(slot->comm, comm, n);
 	slot->comm_length = n;
-	slot->checked_ns = now_ns();
+	slot->checked_ns = slot->asked_ns;
 	return 0;
 }
 
@@ -91,12 +91,13 @@ static pid_t process_of(pid_t tid)
 	return tid;
 }
 
-static void learn(struct who_slot *slot, pid_t tid)
+static void learn(struct who_slot *slot, pid_t tid, uint64_t now)
 {
 	char path[32];
 
 	forget(slot);
 	slot->tid = tid;
+	slot->asked_ns = now;
 	snprintf(path, sizeof(path), "/proc/%d/comm", tid);
 	slot->comm_fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (slot->comm_fd >= 0 && refresh(slot) == 0)
@@ -105,18 +106,27 @@ static void learn(struct who_slot *slot, pid_t tid)
 		forget(slot);
 }
 
+/* Whether what is known of the thread is known to hold still, or held a few milliseconds ago and that is enough. */
+static bool is_fresh(const struct who_slot *slot, uint64_t now, bool is_hot)
+{
+	return now - slot->checked_ns < HOT_NS && (is_hot || now - slot->asked_ns < FRESH_NS);
+}
+
 const struct who_slot *who_find(struct who *who, pid_t tid, bool is_hot)
 {
 	struct who_slot *slot = &who->slots[(unsigned)tid % WHO_SLOTS];
+	uint64_t now;
+	bool is_known;
 
 	if (tid <= 0) {
 		static const struct who_slot nobody = { .comm_fd = -1 };
 
 		return &nobody;
 	}
-	if (slot->tid == tid && now_ns() - slot->checked_ns < (is_hot ? HOT_NS : FRESH_NS))
-		return slot;
-	if (slot->tid != tid || refresh(slot) < 0)
-		learn(slot, tid);
+	now = now_ns();
+	is_known = slot->tid == tid && is_fresh(slot, now, is_hot);
+	slot->asked_ns = now;
+	if (!is_known && (slot->tid != tid || refresh(slot) < 0))
+		learn(slot, tid, now);
 	return slot;
 }

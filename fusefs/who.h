@@ -22,7 +22,8 @@ struct who_slot {
 	pid_t tid;
 	pid_t pid;
 	int comm_fd;
-	uint64_t checked_ns;   /* CLOCK_MONOTONIC of the last pread */
+	uint64_t asked_ns;     /* CLOCK_MONOTONIC of the last who_find() */
+	uint64_t checked_ns;   /* of the one that read comm_fd last */
 	char comm[EVENT_COMM_MAX + 1];
 	uint8_t comm_length;
 };
