@@ -16,6 +16,7 @@
 #pragma once
 
 #include "eventlog/eventlog.h"
+#include "fusefs/listed.h"
 #include "fusefs/session.h"
 #include "fusefs/who.h"
 #include "proto/event.h"
@@ -44,6 +45,7 @@ struct op {
 	struct emit_place to_at; /* what event.to is of, where it is a path */
 	uint64_t renames;        /* fs->renames when the paths were made */
 	struct who who;
+	struct listed listed;
 	mode_t umask;            /* of this thread, which has one of its own */
 	uint64_t requests[FS_OPCODE_MAX];
 	struct op *next;

@@ -502,7 +502,7 @@ static size_t add_plain(struct op *op, char *buffer, size_t size, const struct d
 
 /* An entry that vanished, or cannot be described, is listed without attributes: the kernel then asks by itself. */
 static size_t add_plus(struct op *op, uint64_t dir, int fd, char *buffer, size_t size,
-		       const struct dirent64_record *entry)
+		       const struct dirent64_record *entry, bool describes)
 {
 	struct fuse_entry_param param = { .attr = { .st_ino = entry->ino,
 						    .st_mode = (mode_t)entry->type << 12 } };
@@ -512,22 +512,26 @@ static size_t add_plus(struct op *op, uint64_t dir, int fd, char *buffer, size_t
 	used = fuse_add_direntry_plus(op->req, NULL, 0, entry->name, &param, entry->next);
 	if (used > size)
 		return used;
-	if (!is_dots(entry->name) && op_fill_entry(op, dir, fd, entry->name, &param) < 0)
+	if (describes && !is_dots(entry->name) && op_fill_entry(op, dir, fd, entry->name, &param) < 0)
 		param = (struct fuse_entry_param){ .attr = { .st_ino = entry->ino,
 							     .st_mode = (mode_t)entry->type << 12 } };
 	return fuse_add_direntry_plus(op->req, buffer, size, entry->name, &param, entry->next);
 }
 
+/* WITH_ROOM: for attributes, as it was asked for, but without them. */
+enum listing { NAMES_ONLY, WITH_ROOM, WITH_ATTRIBUTES };
+
 static ssize_t fill_entries(struct op *op, uint64_t dir, struct file *file, int fd, char *buffer,
-			    size_t size, off_t offset, bool plus)
+			    size_t size, off_t offset, enum listing form)
 {
 	struct dirent64_record *entry = NULL;
 	size_t filled = 0;
 	int r;
 
 	while ((r = next_entry(file, fd, offset, &entry)) > 0) {
-		size_t used = plus ? add_plus(op, dir, fd, buffer + filled, size - filled, entry) :
-				     add_plain(op, buffer + filled, size - filled, entry);
+		size_t used = form == NAMES_ONLY ? add_plain(op, buffer + filled, size - filled, entry) :
+						   add_plus(op, dir, fd, buffer + filled, size - filled, entry,
+							    form == WITH_ATTRIBUTES);
 
 		if (used > size - filled)
 			break;
@@ -540,7 +544,7 @@ static ssize_t fill_entries(struct op *op, uint64_t dir, struct file *file, int 
 }
 
 static void do_readdir(fuse_req_t req, unsigned opcode, fuse_ino_t ino, size_t size, off_t offset,
-		       struct fuse_file_info *fi, bool plus)
+		       struct fuse_file_info *fi, enum listing form)
 {
 	struct op *op = op_start(req, opcode);
 	struct file *file, unasked;
@@ -551,16 +555,20 @@ static void do_readdir(fuse_req_t req, unsigned opcode, fuse_ino_t ino, size_t s
 	if (!op)
 		return;
 	buffer = malloc(size);
+	if (form == WITH_ATTRIBUTES && offset == 0 && listed_is_recent(&op->listed, ino))
+		form = WITH_ROOM;
 	file = op_find_file(op, ino, fi, &unasked);
 	if (!buffer) {
 		n = -ENOMEM;
 	} else if (file) {
 		fd = file_fd(file, op->fs->reach);
-		n = fd < 0 ? fd : fill_entries(op, ino, file, fd, buffer, size, offset, plus);
+		n = fd < 0 ? fd : fill_entries(op, ino, file, fd, buffer, size, offset, form);
 	}
 	if (n < 0) {
 		op_reply_error(op, n);
 	} else {
+		if (form == WITH_ATTRIBUTES && offset == 0)
+			listed_add(&op->listed, ino);
 		fuse_reply_buf(req, buffer, n);
 		op_end(op);
 	}
@@ -570,12 +578,12 @@ static void do_readdir(fuse_req_t req, unsigned opcode, fuse_ino_t ino, size_t s
 
 void fs_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-	do_readdir(req, FUSE_READDIR, ino, size, offset, fi, false);
+	do_readdir(req, FUSE_READDIR, ino, size, offset, fi, NAMES_ONLY);
 }
 
 void fs_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-	do_readdir(req, FUSE_READDIRPLUS, ino, size, offset, fi, true);
+	do_readdir(req, FUSE_READDIRPLUS, ino, size, offset, fi, WITH_ATTRIBUTES);
 }
 
 void fs_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)

@@ -1227,6 +1227,23 @@ def test_names_changed_behind_the_mount_are_seen_in_time(behind):
     becomes(lambda: os.path.exists(behind.path("e/new")), "a renamed directory")
 
 
+def test_listings_in_a_row_are_of_the_moment(behind_in_mode):
+    """The second one has no attributes for the kernel, which knows them; what is new it asks for."""
+    real, folder = os.path.join(behind_in_mode.source, "d"), behind_in_mode.path("d")
+    for size in range(1, 20):
+        make_file(os.path.join(real, f"f{size}"), b"x" * size)
+        made = os.path.join(folder, f"g{size}")
+        make_file(made, b"y" * size)
+        found = {entry.name: entry.stat().st_size for entry in os.scandir(folder)}
+        assert found == {f"{letter}{each}": each for letter in "fg" for each in range(1, size + 1)}
+        os.chmod(made, 0o600)
+        assert stat.S_IMODE(os.stat(made).st_mode) == 0o600
+    for size in range(1, 20):
+        os.unlink(os.path.join(folder, f"f{size}"))
+        os.unlink(os.path.join(real, f"g{size}"))
+        assert len(os.listdir(folder)) == 2 * (19 - size)
+
+
 def test_a_file_replaced_behind_the_mount_is_seen_in_time(behind):
     """Another inode of the same name, also another type."""
     real, path = os.path.join(behind.source, "f"), behind.path("f")
