@@ -237,7 +237,7 @@ def test_the_program_before_comes_back_when_the_workers_of_the_new_one_die(mount
     mounted = mount(options="transport=classic")
     mounted.expect_stderr = True
     # What reads the log finds nothing wrong; what writes it does not.
-    broken = installed.original.replace(b"INTO events SELECT", b"INTO elsewh SELECT")
+    broken = installed.original.replace(b"INTO events (time", b"INTO elsewh (time")
     assert broken != installed.original
     installed.install(broken)
     assert not refuses(mounted, "the one before goes on")
