@@ -32,7 +32,7 @@ enum {
 
 struct listener {
 	struct receiver *receiver;
-	sem_t asked;        /* the writer is about to write */
+	sem_t asked;        /* the writer will write, after a gap in which the listener has gone to sleep */
 	sem_t told;         /* received_ns is of that write */
 	uint64_t size;      /* of the probe after the write that is waited for */
 	int64_t received_ns;
@@ -63,13 +63,14 @@ static void *listen_for_probe(void *argument)
 }
 
 /* Returns the nanoseconds that one write took to be received, or -1: it was not. */
-static int64_t measure_once(struct listener *listener, int probe_fd)
+static int64_t measure_once(struct listener *listener, int probe_fd, const struct timespec *gap)
 {
 	struct timespec end;
 	int64_t start;
 
 	listener->size++;
 	sem_post(&listener->asked);
+	nanosleep(gap, NULL);
 	start = now_ns();
 	if (pwrite(probe_fd, "x", 1, listener->size - 1) != 1)
 		err(1, "write");
@@ -110,10 +111,8 @@ static long measure(struct listener *listener, int probe_fd, long count, long ga
 	struct timespec gap = { .tv_sec = gap_us / 1000000, .tv_nsec = gap_us % 1000000 * 1000 };
 
 	for (long i = -WARM_UP; i < count; i++) {
-		int64_t ns;
+		int64_t ns = measure_once(listener, probe_fd, &gap);
 
-		nanosleep(&gap, NULL);
-		ns = measure_once(listener, probe_fd);
 		if (ns < 0)
 			return i < 0 ? 0 : i;
 		if (i >= 0)
