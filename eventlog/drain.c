@@ -288,7 +288,8 @@ static void sleep_idle(struct drain *drain)
 
 /*
  * Until nothing more has come for a while: who makes the changes then has all of the machine for it. A drain every 50 ms beside a
- * program that writes delayed it by two to five times what the drain itself took (docs/performance.md). Under mutex.
+ * program that writes delayed it by two to five times what the drain itself took (docs/performance.md). Under mutex, but for the
+ * making of pages.
  */
 static void gather(struct drain *drain)
 {
@@ -298,6 +299,9 @@ static void gather(struct drain *drain)
 	do {
 		next = journal_next_seq(drain->journal);
 		sleep_ms(drain, LOOK_MS);
+		pthread_mutex_unlock(&drain->mutex);
+		journal_prefault(drain->journal);
+		pthread_mutex_lock(&drain->mutex);
 	} while (atomic_load(&drain->sleep) != AWAKE && !drain->is_stopping && journal_next_seq(drain->journal) != next &&
 		 monotonic_ms() < end_ms);
 }

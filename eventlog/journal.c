@@ -69,6 +69,12 @@
 static const char file_name[] = "journal";
 static const char new_name[] = "journal.new";
 
+enum {
+	PREFAULT_FACTOR = 4,        /* of what came since the last time */
+	PREFAULT_MIN = 64 << 10,    /* bytes; a program that saves a file now and then needs no page ahead */
+	PREFAULT_MAX = 8 << 20,     /* bytes; nor a storm more than that */
+};
+
 void journal_close(struct journal *journal)
 {
 	if (!journal)
@@ -605,6 +611,23 @@ size_t journal_decode_at(const struct journal *journal, uint64_t position, uint6
 uint64_t journal_head(const struct journal *journal)
 {
 	return get_head(journal);
+}
+
+void journal_prefault(struct journal *journal)
+{
+	uint64_t tail = get_tail(journal), from = journal->prefaulted > tail ? journal->prefaulted : tail;
+	uint64_t ahead = (tail - journal->seen_tail) * PREFAULT_FACTOR;
+	size_t most = journal->ring_size / 4 < PREFAULT_MAX ? journal->ring_size / 4 : PREFAULT_MAX;
+
+	journal->seen_tail = tail;
+	if (ahead > most)
+		ahead = most;
+	if (ahead < PREFAULT_MIN || from >= tail + ahead)
+		return;
+	from -= from % sysconf(_SC_PAGESIZE);
+	journal->prefaulted = tail + ahead;
+	/* Where it fails, or goes beyond the end of the ring and so into the second mapping of its beginning, the first store makes the page. */
+	(void)madvise(journal_at(journal, from), journal->prefaulted - from, MADV_POPULATE_WRITE);
 }
 
 int journal_peek(const struct journal *journal, uint64_t *position, struct event *out)

@@ -156,6 +156,10 @@ struct journal {
 	char *scratch; /* owned, EVENT_RECORD_MAX bytes: a record before it is copied; under mutex */
 
 	_Atomic uint64_t next_seq;
+
+	/* Positions, the drain thread's: */
+	uint64_t seen_tail;  /* at the last journal_prefault() */
+	uint64_t prefaulted; /* pages were made ahead up to here */
 };
 
 /** The ring's bytes from @position; contiguous for the whole ring's size. */

@@ -208,5 +208,6 @@ int journal_recover(struct journal *journal, uint64_t stored_seq, int64_t stored
 		intent_settle(&journal->intents[i], found.last_seq + 1, journal->header->lost);
 
 	journal->header->is_clean = false;
+	journal->seen_tail = atomic_load_explicit(&journal->header->tail, memory_order_relaxed);
 	return journal_sync(journal);
 }

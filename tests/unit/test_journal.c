@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 static const char id[] = "01234567-89ab-4cde-8f01-23456789abcd";
@@ -134,6 +135,45 @@ static void odd_sizes_survive_many_laps(void)
 		journal_release(journal, position, seq);
 	}
 	check(seq > 5000);
+}
+
+enum { QUARTER_PAGES = JOURNAL_RING_MIN / 4 / 4096 };
+
+static long count_faults(void)
+{
+	struct rusage usage;
+
+	check(getrusage(RUSAGE_THREAD, &usage) == 0);
+	return usage.ru_minflt + usage.ru_majflt;
+}
+
+static long count_faults_of_a_quarter(struct journal *journal)
+{
+	long before = count_faults();
+
+	for (int i = 0; i < QUARTER_PAGES; i++)
+		append(journal, NULL, 4096 - 512);
+	return count_faults() - before;
+}
+
+static void pages_made_ahead_cost_the_writer_nothing(void)
+{
+	scoped(closep) int folder = make_folder();
+	scoped(journal_closep) struct journal *journal = make_journal(folder);
+
+	/* A lap first, for what is the test's own; then no page is there any more. */
+	for (int i = 0; i < 4; i++) {
+		count_faults_of_a_quarter(journal);
+		drain_all(journal);
+		journal_prefault(journal);
+	}
+	check(madvise(journal->ring, 2 * journal->ring_size, MADV_DONTNEED) == 0);
+	append(journal, NULL, 8);
+	journal_prefault(journal); /* nothing tells that more will come */
+	check(count_faults_of_a_quarter(journal) > QUARTER_PAGES / 2);
+	drain_all(journal);
+	journal_prefault(journal);
+	check(count_faults_of_a_quarter(journal) < QUARTER_PAGES / 4);
 }
 
 static void time_never_goes_back(void)
@@ -647,6 +687,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		unit(appended_events_come_out_in_order),
 		unit(odd_sizes_survive_many_laps),
+		unit(pages_made_ahead_cost_the_writer_nothing),
 		unit(time_never_goes_back),
 		unit(full_ring_has_room_again_once_drained),
 		unit(full_ring_of_a_failing_drain_is_an_error),
