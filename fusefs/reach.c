@@ -430,19 +430,32 @@ int reach_get(struct reach *reach, uint64_t nodeid, struct reached *out)
 	return insert(reach, nodeid, fd, view.is_gone, out);
 }
 
-int reach_reopen(struct reach *reach, int path_fd, int flags)
+/* A directory leads to itself, by a shorter way than /proc; but who may read it may not always search it. */
+static int open_again(int path_fd, int flags)
 {
 	char link[REACH_LINK_SIZE];
 	int fd;
 
+	if (flags & O_DIRECTORY) {
+		fd = openat(path_fd, ".", flags);
+		if (fd >= 0 || errno != EACCES)
+			return fd;
+	}
 	reach_link(path_fd, link);
+	return open(link, flags);
+}
+
+int reach_reopen(struct reach *reach, int path_fd, int flags)
+{
+	int fd;
+
 	flags = (flags & ~(O_NOFOLLOW | O_CREAT | O_EXCL | O_DIRECT)) | O_CLOEXEC;
 	do
-		fd = open(link, flags & ~O_APPEND);
+		fd = open_again(path_fd, flags & ~O_APPEND);
 	while (fd < 0 && reach_relieve(reach));
 	/* A file with the append-only attribute can be opened for writing in no other way. */
 	if (fd < 0 && errno == EPERM && flags & O_APPEND)
-		fd = open(link, flags);
+		fd = open_again(path_fd, flags);
 	return fd < 0 ? -errno : fd;
 }
 

@@ -876,6 +876,23 @@ def test_on_a_users_own_mount_all_is_theirs(mount, a_user, disk_place):
     assert answers == ["EPERM", None, "EPERM", None, "EACCES"]
 
 
+@pytest.mark.as_user
+def test_directories_that_may_only_be_read_or_only_be_searched(mount, a_user, disk_place):
+    mounted = mount(folder=disk_place, user=a_user)
+
+    def work():
+        os.chdir(mounted.point)
+        for name, bits in (("read", 0o400), ("search", 0o100), ("neither", 0o000)):
+            os.mkdir(name)
+            make_a_file(name + "/f", 0o600)
+            os.chmod(name, bits)
+        return [[attempt(os.listdir, name), attempt(open_and_close, name + "/f", os.O_RDONLY)]
+                for name in ("read", "search", "neither")]
+
+    found = harness.in_child(work, a_user if harness.IS_ROOT else None).value
+    assert found == [[["f"], "EACCES"], ["EACCES", None], ["EACCES", "EACCES"]]
+
+
 def test_a_users_own_mount_is_closed_to_everybody_else(mount, a_user):
     """FUSE refuses others, root among them, where allow_other was not asked for."""
     mounted = mount(user=a_user)
