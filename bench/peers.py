@@ -288,6 +288,15 @@ class PassthroughHpSeeing(PassthroughHp):
     workloads = ("untar", "write-4k", "write-1m", "random-write-4k")
 
 
+class PassthroughHpDetached(PassthroughHp):
+    """In a session of its own, and so in a scheduling group of its own (sched(7)), as it is when it goes to the background by itself."""
+
+    name = "passthrough_hp-detached"
+
+    def command(self, place):
+        return ["setsid", *super().command(place)]
+
+
 class Null(Peer):
     """bench-null: a file system that does nothing. No peer: it shows what FUSE itself costs."""
 
@@ -336,7 +345,8 @@ class Loggedfs(Peer):
         return ["loggedfs", "-f", "-p", "-c", config, "-l", os.path.join(place.state, "log"), place.source]
 
 
-ALL = [Native, Hrfs, PassthroughHp, PassthroughHpSeeing, Bindfs, Loggedfs, HrfsInPlace, HrfsWithoutLog, HrfsAlways, HrfsProcess]
+ALL = [Native, Hrfs, PassthroughHp, PassthroughHpSeeing, PassthroughHpDetached, Bindfs, Loggedfs, HrfsInPlace, HrfsWithoutLog,
+       HrfsAlways, HrfsProcess]
 USUAL = ["native", "hrfs", "passthrough_hp", "passthrough_hp-nopassthrough", "bindfs", "loggedfs", "hrfs-nolog"]
 
 
