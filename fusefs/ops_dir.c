@@ -133,17 +133,30 @@ void fs_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 	do_make(req, FUSE_SYMLINK, EVENT_SYMLINK, parent, name, &making);
 }
 
+/*
+ * By the descriptor: the inode may have no name yet (O_TMPFILE), or its name another inode by now. /proc leads to it without
+ * CAP_DAC_READ_SEARCH, too, but makes an inode of its own for each descriptor, which takes longer than the link.
+ */
+static int link_descriptor(int fd, int dir_fd, const char *name)
+{
+	char link[REACH_LINK_SIZE];
+
+	if (linkat(fd, "", dir_fd, name, AT_EMPTY_PATH) == 0)
+		return 0;
+	if (errno != ENOENT)
+		return -errno;
+	reach_link(fd, link);
+	return linkat(AT_FDCWD, link, dir_fd, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
+}
+
 static int link_inode(struct op *op, uint64_t nodeid, int dir_fd, const char *name)
 {
 	struct reached inode = REACHED_NONE;
-	char link[REACH_LINK_SIZE];
 	int r = reach_get(op->fs->reach, nodeid, &inode);
 
 	if (r < 0)
 		return r;
-	/* By the descriptor: the inode may have no name yet (O_TMPFILE), or its name another inode by now. */
-	reach_link(inode.fd, link);
-	r = linkat(AT_FDCWD, link, dir_fd, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
+	r = link_descriptor(inode.fd, dir_fd, name);
 	reach_put(op->fs->reach, &inode);
 	return r;
 }
