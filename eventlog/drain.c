@@ -267,13 +267,19 @@ static bool is_full_enough(const struct drain *drain)
 	return journal_used(drain->journal) > journal_ring_size(drain->journal) / 8;
 }
 
+/* Under mutex. */
+static bool is_hurried(const struct drain *drain)
+{
+	return atomic_load(&drain->sleep) == AWAKE || drain->is_stopping;
+}
+
 /* Sleep until @until says so or somebody woke us. Under mutex. */
 static void sleep_ms(struct drain *drain, int64_t timeout_ms)
 {
 	int64_t until_ms = monotonic_ms() + timeout_ms;
 	struct timespec until = { until_ms / 1000, until_ms % 1000 * 1000000 };
 
-	while (atomic_load(&drain->sleep) != AWAKE && !drain->is_stopping)
+	while (!is_hurried(drain))
 		if (pthread_cond_timedwait(&drain->wake, &drain->mutex, &until) == ETIMEDOUT)
 			break;
 }
@@ -281,8 +287,7 @@ static void sleep_ms(struct drain *drain, int64_t timeout_ms)
 static void sleep_idle(struct drain *drain)
 {
 	atomic_store(&drain->sleep, IDLE);
-	while (atomic_load(&drain->sleep) != AWAKE && !drain->is_stopping && !drain->is_kicked &&
-	       !has_events(drain))
+	while (!is_hurried(drain) && !drain->is_kicked && !has_events(drain))
 		pthread_cond_wait(&drain->wake, &drain->mutex);
 }
 
@@ -299,11 +304,12 @@ static void gather(struct drain *drain)
 	do {
 		next = journal_next_seq(drain->journal);
 		sleep_ms(drain, LOOK_MS);
+		if (is_hurried(drain))
+			break;
 		pthread_mutex_unlock(&drain->mutex);
 		journal_prefault(drain->journal);
 		pthread_mutex_lock(&drain->mutex);
-	} while (atomic_load(&drain->sleep) != AWAKE && !drain->is_stopping && journal_next_seq(drain->journal) != next &&
-		 monotonic_ms() < end_ms);
+	} while (!is_hurried(drain) && journal_next_seq(drain->journal) != next && monotonic_ms() < end_ms);
 }
 
 /*

@@ -70,9 +70,9 @@ static const char file_name[] = "journal";
 static const char new_name[] = "journal.new";
 
 enum {
-	PREFAULT_FACTOR = 4,        /* of what came since the last time */
-	PREFAULT_MIN = 64 << 10,    /* bytes; a program that saves a file now and then needs no page ahead */
-	PREFAULT_MAX = 8 << 20,     /* bytes; nor a storm more than that */
+	PREFAULT_FACTOR = 4,     /* of what came since the last time */
+	PREFAULT_MIN = 64 << 10, /* bytes; a program that saves a file now and then needs no page ahead */
+	PREFAULT_MAX = 8 << 20,  /* bytes; nor a storm more than that */
 };
 
 void journal_close(struct journal *journal)

@@ -31,7 +31,7 @@ struct plan {
 static struct plan own_plan;
 static struct plan *plan = &own_plan; /* in memory that children share, when it was preloaded */
 
-static const char *const names[INJECT_KINDS] = { "none", "memory", "write", "sync", "grow", "sqlite" };
+static const char *const names[INJECT_KINDS] = { "none", "memory", "write", "sync", "grow", "sqlite", "link" };
 
 const char *inject_name(enum inject_kind kind)
 {
@@ -177,6 +177,14 @@ EXPORT int posix_fallocate(int fd, off_t offset, off_t size)
 	return fails(INJECT_GROW) ? ENOSPC : real(fd, offset, size);
 }
 EXPORT int posix_fallocate64(int fd, off_t offset, off_t size) __attribute__((alias("posix_fallocate")));
+
+/* ---- Links ---- */
+
+EXPORT int linkat(int old_fd, const char *old_path, int new_fd, const char *new_path, int flags)
+{
+	REAL(int, "linkat", int, const char *, int, const char *, int);
+	return flags & AT_EMPTY_PATH && fails_with(INJECT_LINK, ENOENT) ? -1 : real(old_fd, old_path, new_fd, new_path, flags);
+}
 
 /* ---- SQLite ---- */
 

@@ -16,6 +16,7 @@ enum inject_kind {
 	INJECT_SYNC,   /* fsync, fdatasync, msync: EIO */
 	INJECT_GROW,   /* mmap: ENOMEM; ftruncate, fallocate, posix_fallocate: ENOSPC */
 	INJECT_SQLITE, /* sqlite3_step, sqlite3_exec: SQLITE_IOERR for an odd n, else SQLITE_FULL */
+	INJECT_LINK,   /* linkat of a descriptor alone: ENOENT, as before Linux 6.10 without CAP_DAC_READ_SEARCH */
 	INJECT_KINDS,
 };
 

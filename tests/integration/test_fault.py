@@ -88,6 +88,22 @@ def try_with_fault(mounted, fault):
     return diary.lines
 
 
+@pytest.mark.skipif(not os.path.exists(INJECT), reason="this build has no fault injection")
+def test_links_where_a_descriptor_alone_does_not_do(mount):
+    """Before Linux 6.10 the kernel wants CAP_DAC_READ_SEARCH for that."""
+    mounted = mount(start=False)
+    mounted.wrapper = ["env", f"LD_PRELOAD={INJECT}", "HRFS_FAULT=link:1+"]
+    mounted.start()
+    with open(mounted.path("a"), "w") as file:
+        file.write("text")
+    os.link(mounted.path("a"), mounted.path("b"))
+    os.symlink("a", mounted.path("c"))
+    os.link(mounted.path("c"), mounted.path("d"), follow_symlinks=False)
+    assert os.path.samefile(mounted.path("a"), mounted.path("b")) and os.readlink(mounted.path("d")) == "a"
+    with pytest.raises(FileNotFoundError):
+        os.link(mounted.path("a"), mounted.path("missing/b"))
+
+
 def check_end(mounted, fault):
     assert mounted.exit_status >= 0, f"{fault}: ended by signal {-mounted.exit_status}"
     assert "ended by signal" not in mounted.stderr(), f"{fault}: {mounted.stderr()}"

@@ -137,8 +137,6 @@ static void odd_sizes_survive_many_laps(void)
 	check(seq > 5000);
 }
 
-enum { QUARTER_PAGES = JOURNAL_RING_MIN / 4 / 4096 };
-
 static long count_faults(void)
 {
 	struct rusage usage;
@@ -151,8 +149,8 @@ static long count_faults_of_a_quarter(struct journal *journal)
 {
 	long before = count_faults();
 
-	for (int i = 0; i < QUARTER_PAGES; i++)
-		append(journal, NULL, 4096 - 512);
+	for (int i = 0; i < 64; i++)
+		append(journal, NULL, JOURNAL_RING_MIN / 4 / 64 - 512);
 	return count_faults() - before;
 }
 
@@ -160,6 +158,7 @@ static void pages_made_ahead_cost_the_writer_nothing(void)
 {
 	scoped(closep) int folder = make_folder();
 	scoped(journal_closep) struct journal *journal = make_journal(folder);
+	long pages = JOURNAL_RING_MIN / 4 / sysconf(_SC_PAGESIZE);
 
 	/* A lap first, for what is the test's own; then no page is there any more. */
 	for (int i = 0; i < 4; i++) {
@@ -170,10 +169,10 @@ static void pages_made_ahead_cost_the_writer_nothing(void)
 	check(madvise(journal->ring, 2 * journal->ring_size, MADV_DONTNEED) == 0);
 	append(journal, NULL, 8);
 	journal_prefault(journal); /* nothing tells that more will come */
-	check(count_faults_of_a_quarter(journal) > QUARTER_PAGES / 2);
+	check(count_faults_of_a_quarter(journal) > pages / 2);
 	drain_all(journal);
 	journal_prefault(journal);
-	check(count_faults_of_a_quarter(journal) < QUARTER_PAGES / 4);
+	check(count_faults_of_a_quarter(journal) < pages / 4);
 }
 
 static void time_never_goes_back(void)
