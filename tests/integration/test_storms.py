@@ -101,6 +101,15 @@ def make_large_tree(root, files):
             file.write(contents[number % 100])
 
 
+def test_the_table_of_descriptors_is_large_from_the_start(mount):
+    """The kernel makes a request wait each time it has to make it larger."""
+    mounted = mount(start=False, preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096)))
+    mounted.start()
+    with open(f"/proc/{mounted.status()['worker_pid']}/status") as status:
+        size = next(int(line.split()[1]) for line in status if line.startswith("FDSize:"))
+    assert size > 1024, f"room for {size} descriptors, and 1024 may be cached"
+
+
 @pytest.mark.limit(500)
 def test_200000_files_with_1024_descriptors(mount, show):
     files = 200_000
