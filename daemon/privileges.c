@@ -19,7 +19,7 @@ static const uint64_t worker_set =
 	BIT(CAP_CHOWN) | BIT(CAP_DAC_OVERRIDE) | BIT(CAP_FOWNER) | BIT(CAP_FSETID) |
 	BIT(CAP_SETUID) | BIT(CAP_SETGID) | /* a new file is its caller's, by setfsuid(2) */
 	BIT(CAP_DAC_READ_SEARCH) |          /* open_by_handle_at(2) */
-	BIT(CAP_SYS_ADMIN) |                /* passthrough; trusted.* and security.* attributes */
+	BIT(CAP_SYS_ADMIN) |                /* passthrough; trusted.* and security.* attributes; perf_event_open(2) */
 	BIT(CAP_SETFCAP) |                  /* security.capability */
 	BIT(CAP_MKNOD) |
 	BIT(CAP_LINUX_IMMUTABLE);           /* FS_IOC_SETFLAGS */

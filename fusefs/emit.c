@@ -48,7 +48,7 @@ struct op *op_of_thread(struct fs *fs)
 	if (!op)
 		return NULL;
 	op->fs = fs;
-	who_init(&op->who);
+	who_init(&op->who, fs->execs);
 	if (writer_open(fs->log, &op->writer) < 0 || pthread_setspecific(fs->op_key, op) != 0) {
 		writer_close(op->writer);
 		free(op);

@@ -8,6 +8,7 @@
  */
 #include "base/log.h"
 #include "fusefs/emit.h"
+#include "fusefs/execs.h"
 #include "fusefs/look.h"
 #include "fusefs/ops.h"
 #include "fusefs/resent.h"
@@ -256,6 +257,9 @@ static int make_parts(struct fs *fs)
 		r = files_adopt(fs->files, fs->modes);
 	if (r == 0)
 		r = make_session(fs);
+	/* An unprivileged daemon may not count, and does without. */
+	if (r == 0)
+		(void)execs_open(&fs->execs);
 	return r;
 }
 
@@ -317,6 +321,7 @@ void fs_destroy(struct fs *fs)
 	reach_destroy(fs->reach);
 	inodes_destroy(fs->inodes);
 	resent_destroy(fs->resent);
+	execs_close(fs->execs);
 	tables_finish(&fs->tables);
 	pthread_key_delete(fs->op_key);
 	pthread_rwlock_destroy(&fs->paths);

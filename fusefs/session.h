@@ -17,6 +17,7 @@
 #define FUSE_USE_VERSION FUSE_MAKE_VERSION(3, 18)
 #include <fuse_lowlevel.h>
 
+struct execs;
 struct look;
 struct op;
 struct resent;
@@ -32,6 +33,7 @@ struct fs {
 	struct reach *reach;
 	struct modes *modes;
 	struct files *files;
+	struct execs *execs;       /* NULL: they cannot be counted */
 	struct look *look;
 	struct resent *resent;     /* what the kernel has sent again; NULL: nothing was to be */
 

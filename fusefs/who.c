@@ -1,5 +1,7 @@
 #include "fusefs/who.h"
 
+#include "fusefs/execs.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,12 +13,13 @@
 
 enum {
 	FRESH_NS = 50 * 1000,      /* exec(2) takes longer: the thread that asks again so soon runs the same program */
-	HOT_NS = 10 * 1000 * 1000, /* but it may give itself another name (prctl(2)), which is seen after that time */
+	HOT_NS = 10 * 1000 * 1000, /* it may give itself another name (prctl(2)), or a processor come that nobody counts: seen after that time */
 };
 
-void who_init(struct who *who)
+void who_init(struct who *who, const struct execs *execs)
 {
 	memset(who, 0, sizeof(*who));
+	who->execs = execs;
 	for (int i = 0; i < WHO_SLOTS; i++)
 		who->slots[i].comm_fd = -1;
 }
@@ -42,10 +45,16 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+static uint64_t count_execs(const struct who *who)
+{
+	return who->execs ? execs_count(who->execs) : 0;
+}
+
 /* Reads the comm of now. Returns 0, or a negative errno when the thread is gone. */
-static int refresh(struct who_slot *slot)
+static int refresh(const struct who *who, struct who_slot *slot)
 {
 	char comm[EVENT_COMM_MAX + 2];
+	uint64_t execs = count_execs(who);
 	ssize_t n = pread(slot->comm_fd, comm, sizeof(comm), 0);
 
 	if (n <= 0)
@@ -57,6 +66,7 @@ static int refresh(struct who_slot *slot)
 	memcpy(slot->comm, comm, n);
 	slot->comm_length = n;
 	slot->checked_ns = slot->asked_ns;
+	slot->execs = execs;
 	return 0;
 }
 
@@ -91,7 +101,7 @@ static pid_t process_of(pid_t tid)
 	return tid;
 }
 
-static void learn(struct who_slot *slot, pid_t tid, uint64_t now)
+static void learn(const struct who *who, struct who_slot *slot, pid_t tid, uint64_t now)
 {
 	char path[32];
 
@@ -100,16 +110,18 @@ static void learn(struct who_slot *slot, pid_t tid, uint64_t now)
 	slot->asked_ns = now;
 	snprintf(path, sizeof(path), "/proc/%d/comm", tid);
 	slot->comm_fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (slot->comm_fd >= 0 && refresh(slot) == 0)
+	if (slot->comm_fd >= 0 && refresh(who, slot) == 0)
 		slot->pid = process_of(tid);
 	if (slot->pid == 0)
 		forget(slot);
 }
 
 /* Whether what is known of the thread is known to hold still, or held a few milliseconds ago and that is enough. */
-static bool is_fresh(const struct who_slot *slot, uint64_t now, bool is_hot)
+static bool is_fresh(const struct who *who, const struct who_slot *slot, uint64_t now, bool is_hot)
 {
-	return now - slot->checked_ns < HOT_NS && (is_hot || now - slot->asked_ns < FRESH_NS);
+	if (now - slot->checked_ns >= HOT_NS)
+		return false;
+	return who->execs ? slot->execs == count_execs(who) : is_hot || now - slot->asked_ns < FRESH_NS;
 }
 
 const struct who_slot *who_find(struct who *who, pid_t tid, bool is_hot)
@@ -124,9 +136,9 @@ const struct who_slot *who_find(struct who *who, pid_t tid, bool is_hot)
 		return &nobody;
 	}
 	now = now_ns();
-	is_known = slot->tid == tid && is_fresh(slot, now, is_hot);
+	is_known = slot->tid == tid && is_fresh(who, slot, now, is_hot);
 	slot->asked_ns = now;
-	if (!is_known && (slot->tid != tid || refresh(slot) < 0))
-		learn(slot, tid, now);
+	if (!is_known && (slot->tid != tid || refresh(who, slot) < 0))
+		learn(who, slot, tid, now);
 	return slot;
 }

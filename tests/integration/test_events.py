@@ -1,6 +1,7 @@
 """Every change is an event, with what it says about the change and about who made it; a failed call is none."""
 
 import contextlib
+import ctypes
 import errno
 import mmap
 import os
@@ -14,6 +15,8 @@ import pytest
 
 import harness
 import syscalls
+
+PR_SET_NAME = 15
 
 
 class Actor:
@@ -462,6 +465,28 @@ def test_a_program_is_named_by_its_comm(mount):
     subprocess.run(["touch", mounted.path("f")], check=True)
     event, _ = mounted.wait_for(since, op="create")
     has(event, comm="touch", uid=0)
+
+
+def set_name(name):
+    assert ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode(), 0, 0, 0) == 0
+
+
+@pytest.mark.skipif(not harness.IS_ROOT, reason="an unprivileged daemon may not ask for such moments")
+def test_a_thread_that_takes_another_name_is_called_by_it_at_once(mount):
+    mounted = mount()
+    with open("/proc/self/comm") as comm:
+        before = comm.read().rstrip("\n")
+    names = [f"name {i}" for i in range(100)]
+    with open(mounted.path("f"), "wb", buffering=0) as file:
+        since = mounted.sync()
+        try:
+            for name in names:
+                set_name(name)
+                file.write(b"x")
+        finally:
+            set_name(before)
+    mounted.settle()
+    assert [event["comm"] for event in mounted.events(since) if event["op"] == "write" and event["path"] == "f"] == names
 
 
 def test_a_thread_is_named_by_its_process(mount):
