@@ -159,8 +159,10 @@ bool op_look_for_stores(struct op *op, struct open_inode *inode, int fd, bool is
 	bool differs = false;
 	struct stat now;
 
-	/* Without passthrough the kernel writes mapped pages back through requests. */
-	if (atomic_load(&inode->mappable) == 0 || fstatat(fd, "", &now, AT_EMPTY_PATH) < 0)
+	/* Without passthrough the kernel writes mapped pages back through requests. And where stores leave no trace there is none to find. */
+	if (atomic_load(&inode->mappable) == 0 || (!is_last && !op->fs->mmap_moves_mtime))
+		return false;
+	if (fstatat(fd, "", &now, AT_EMPTY_PATH) < 0)
 		return false;
 	if (inode->is_adopted && may_have_stores(op->fs, &now))
 		log_mapped_stores(op, inode->nodeid, &now, false);

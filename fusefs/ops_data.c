@@ -140,12 +140,12 @@ static void note_changed(struct op *op, struct file *file, int fd)
 	open_inode_set_baseline(file->inode, &now);
 }
 
-/* The same after a write: nobody else can have changed the size but by a mapping, or behind the mount. */
+/* The same after a write: nobody else can have changed the size but behind the mount. Where stores leave a trace, a baseline is needed. */
 static void note_written(struct op *op, struct file *file, int fd, off_t end)
 {
 	struct open_inode *inode = file->inode;
 
-	if (!inode->has_size || atomic_load(&inode->mappable) > 0) {
+	if (!inode->has_size || (op->fs->mmap_moves_mtime && atomic_load(&inode->mappable) > 0)) {
 		note_changed(op, file, fd);
 		return;
 	}

@@ -427,13 +427,13 @@ void fs_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file
 
 /* ---- closing ---- */
 
-/* The size as we know it, or, where others can change it without a request, as it is. The caller holds order. */
+/* The size as we know it (who could map the file has just looked at it), else as it is. The caller holds order. */
 static void note_size(struct op *op, struct file *file)
 {
 	const struct open_inode *inode = file->inode;
 	struct stat now;
 
-	if (inode->has_size && atomic_load(&inode->mappable) == 0) {
+	if (inode->has_size && (atomic_load(&inode->mappable) == 0 || inode->has_baseline)) {
 		op->event.size = inode->size;
 		op->event.has |= EVENT_HAS_SIZE;
 	} else if (op_stat(op, file->nodeid, file, &now) == 0) {
