@@ -358,6 +358,17 @@ static bool is_same_handle(const struct inode_slot *slot, const struct inode_han
 	       memcmp(slot->handle, handle->bytes, handle->size) == 0;
 }
 
+/* A worker that dies in between leaves none. */
+static void set_handle(struct inode_slot *slot, const struct inode_handle *handle)
+{
+	slot->handle_size = 0;
+	atomic_signal_fence(memory_order_seq_cst);
+	slot->handle_type = handle->type;
+	memcpy(slot->handle, handle->bytes, handle->size);
+	atomic_signal_fence(memory_order_seq_cst);
+	slot->handle_size = handle->size;
+}
+
 static uint32_t new_inode(struct inodes *inodes, const struct stat *attributes,
 			  const struct inode_handle *handle)
 {
@@ -370,9 +381,7 @@ static uint32_t new_inode(struct inodes *inodes, const struct stat *attributes,
 	slot->dev = attributes->st_dev;
 	slot->ino = attributes->st_ino;
 	slot->type = attributes->st_mode >> 12;
-	slot->handle_type = handle->type;
-	slot->handle_size = handle->size;
-	memcpy(slot->handle, handle->bytes, handle->size);
+	set_handle(slot, handle);
 	inodes->first_name[index] = 0;
 	inodes->children[index] = 0;
 	pool_publish(inodes->inodes, index);
@@ -510,6 +519,7 @@ static void fill_view(struct inodes *inodes, uint32_t index, struct inode_view *
 	view->handle.size = slot->handle_size;
 	memcpy(view->handle.bytes, slot->handle, slot->handle_size);
 	view->is_gone = slot->flags & INODE_GONE;
+	view->has_more_names = name_index && inodes->name_sibling[name_index];
 	view->parent = 0;
 	view->name[0] = '\0';
 	if (name_index) {
@@ -660,6 +670,17 @@ void inode_renamed(struct inodes *inodes, uint64_t parent, const char *name, uin
 		if (exchange && replaced && from_dir)
 			(void)add_name(inodes, from_dir, name, replaced);
 	}
+	pthread_mutex_unlock(&inodes->lock);
+}
+
+void inode_set_handle(struct inodes *inodes, uint64_t nodeid, const struct inode_handle *handle)
+{
+	uint32_t index;
+
+	pthread_mutex_lock(&inodes->lock);
+	index = find(inodes, nodeid);
+	if (index)
+		set_handle(inode_at(inodes, index), handle);
 	pthread_mutex_unlock(&inodes->lock);
 }
 

@@ -23,7 +23,7 @@ enum { INODE_ROOT = 1 };
 
 struct inode_handle {
 	int32_t type;
-	uint8_t size; /* bytes; 0: none */
+	uint8_t size; /* bytes; 0: none, or not taken yet */
 	uint8_t bytes[TABLES_HANDLE_MAX];
 };
 
@@ -34,6 +34,7 @@ struct inode_view {
 	uint64_t ino;
 	mode_t type;               /* S_IFREG ... */
 	bool is_gone;              /* its last known name was removed */
+	bool has_more_names;       /* than the one below */
 	struct inode_handle handle;
 	uint64_t parent;           /* nodeid of the directory of its best name; 0: the root, or no name known */
 	char name[TABLES_NAME_MAX + 1];
@@ -92,6 +93,9 @@ void inode_unlinked(struct inodes *inodes, uint64_t parent, const char *name, co
 /** What @name in @parent named now has the name @to_name in @to; with @exchange the other way round too. */
 void inode_renamed(struct inodes *inodes, uint64_t parent, const char *name, uint64_t to,
 		   const char *to_name, bool exchange);
+
+/** The inode can be found by @handle from now on. */
+void inode_set_handle(struct inodes *inodes, uint64_t nodeid, const struct inode_handle *handle);
 
 /** Call @visit for each inode that has a backing id. It must not call back into here. */
 void inodes_visit_backing(struct inodes *inodes, void (*visit)(void *userdata, uint64_t nodeid), void *userdata);

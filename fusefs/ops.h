@@ -17,6 +17,10 @@ int op_fill_entry_made(struct op *op, uint64_t parent, int dir_fd, const char *n
 /** The same for an open descriptor; @parent 0: it has no name. */
 int op_fill_entry_fd(struct op *op, uint64_t parent, const char *name, int fd, struct fuse_entry_param *entry);
 
+/** The same for a name that was given to @inode, whose attributes are now @attributes. Makes no system call. */
+int op_fill_entry_linked(struct op *op, uint64_t parent, const char *name, const struct inode_view *inode,
+			 const struct stat *attributes, struct fuse_entry_param *entry);
+
 /** What @entry says of @nodeid besides its attributes. Counts nothing. */
 void op_fill_known(struct op *op, uint64_t nodeid, struct fuse_entry_param *entry);
 

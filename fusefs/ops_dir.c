@@ -149,29 +149,77 @@ static int link_descriptor(int fd, int dir_fd, const char *name)
 	return linkat(AT_FDCWD, link, dir_fd, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
 }
 
-static int link_inode(struct op *op, uint64_t nodeid, int dir_fd, const char *name)
+/*
+ * By its name in the same directory: this is how a file gets its last name in place of a temporary one, and it takes no descriptor.
+ * Where that name turns out to lead to another file, put there behind the mount, the link is taken back. Returns whether it was made.
+ */
+static bool link_sibling(const struct inode_view *inode, int dir_fd, const char *name, struct stat *out)
 {
-	struct reached inode = REACHED_NONE;
-	int r = reach_get(op->fs->reach, nodeid, &inode);
+	if (linkat(dir_fd, inode->name, dir_fd, name, 0) < 0)
+		return false;
+	if (fstatat(dir_fd, name, out, AT_SYMLINK_NOFOLLOW) == 0 && out->st_ino == inode->ino && out->st_dev == inode->dev)
+		return true;
+	(void)unlinkat(dir_fd, name, 0);
+	return false;
+}
 
+static int link_inode(struct op *op, const struct inode_view *inode, uint64_t parent, int dir_fd, const char *name,
+		      struct stat *out)
+{
+	struct reached reached = REACHED_NONE;
+	int r;
+
+	if (inode->parent == parent && !inode->is_gone && link_sibling(inode, dir_fd, name, out))
+		return 0;
+	r = reach_get(op->fs->reach, inode->nodeid, &reached);
 	if (r < 0)
 		return r;
-	r = link_descriptor(inode.fd, dir_fd, name);
-	reach_put(op->fs->reach, &inode);
+	r = link_descriptor(reached.fd, dir_fd, name);
+	if (r == 0 && fstatat(reached.fd, "", out, AT_EMPTY_PATH) < 0) {
+		r = -errno;
+		(void)unlinkat(dir_fd, name, 0);
+	}
+	reach_put(op->fs->reach, &reached);
 	return r;
 }
 
-static int link_and_log(struct op *op, int emit, uint64_t nodeid, int dir_fd, const char *name)
+static int link_and_log(struct op *op, int emit, const struct inode_view *inode, uint64_t parent, int dir_fd,
+			const char *name, struct stat *out)
 {
 	bool is_made = emit == EMIT_LOGGED || (emit == EMIT_MAYBE && op_is_ino(dir_fd, name, op->event.ino));
-	int r = is_made ? 0 : link_inode(op, nodeid, dir_fd, name);
-	struct stat now;
+	int r;
 
-	if (r == 0 && fstatat(dir_fd, name, &now, AT_SYMLINK_NOFOLLOW) == 0) {
-		op_note(op, &now);
+	if (is_made)
+		r = fstatat(dir_fd, name, out, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+	else
+		r = link_inode(op, inode, parent, dir_fd, name, out);
+	if (r == 0) {
+		op_note(op, out);
 		op->event.has |= EVENT_HAS_MODE;
 	}
 	return emit_finish(op, emit, r);
+}
+
+/* The caller holds the names of @parent. */
+static int do_link(struct op *op, uint64_t nodeid, uint64_t parent, int dir_fd, const char *name,
+		   struct fuse_entry_param *entry)
+{
+	struct inode_view inode;
+	struct stat now;
+	int r = inode_get(op->fs->inodes, nodeid, &inode), emit;
+
+	if (r == 0)
+		r = emit_prepare(op, EVENT_LINK, nodeid, NULL);
+	if (r == 0)
+		r = emit_prepare_to(op, parent, name);
+	if (r < 0)
+		return r;
+	emit = emit_begin(op);
+	if (emit < 0)
+		return emit;
+	r = link_and_log(op, emit, &inode, parent, dir_fd, name, &now);
+	/* Learned after it is logged: the event is about the name that was there before. */
+	return r < 0 ? r : op_fill_entry_linked(op, parent, name, &inode, &now, entry);
 }
 
 void fs_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
@@ -179,24 +227,14 @@ void fs_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name
 	struct op *op = op_start(req, FUSE_LINK);
 	struct reached dir = REACHED_NONE;
 	struct fuse_entry_param entry;
-	int r, emit = EMIT_GO;
+	int r;
 
 	if (!op)
 		return;
 	inode_hold_names(op->fs->inodes, parent);
 	r = reach_get(op->fs->reach, parent, &dir);
 	if (r == 0)
-		r = emit_prepare(op, EVENT_LINK, ino, NULL);
-	if (r == 0)
-		r = emit_prepare_to(op, parent, name);
-	if (r == 0)
-		emit = r = emit_begin(op);
-	if (r >= 0) {
-		r = link_and_log(op, emit, ino, dir.fd, name);
-		/* Learned after it is logged: the event is about the name that was there before. */
-		if (r == 0)
-			r = op_fill_entry_made(op, parent, dir.fd, name, &entry);
-	}
+		r = do_link(op, ino, parent, dir.fd, name, &entry);
 	inode_release_names(op->fs->inodes, parent);
 	reach_put(op->fs->reach, &dir);
 	if (r < 0)
@@ -245,24 +283,35 @@ static void require_ino(struct op *op, int dir_fd, const char *name)
 	}
 }
 
-/*
- * The name may be the inode's last, and somebody hold the inode: an open file, a working directory, an O_PATH descriptor. The
- * cached descriptor keeps it until the kernel forgets it (fs_forget() drops it), which is at once when nobody does. An open
- * file must outlive this process as well.
- */
-static void keep_inode(struct op *op, const struct inode_view *victim)
+/* An open file must outlive this process as well. */
+static void keep_open_inode(struct op *op, struct open_inode *inode)
 {
-	struct open_inode *inode = mode_ref(op->fs->modes, victim->nodeid);
 	struct reached reached = REACHED_NONE;
 
-	if (reach_get(op->fs->reach, victim->nodeid, &reached) == 0) {
+	if (reach_get(op->fs->reach, inode->nodeid, &reached) == 0) {
 		reach_spare(op->fs->reach, &reached);
-		if (inode)
-			mode_keep_alive(op->fs->modes, victim->nodeid, reached.fd);
+		mode_keep_alive(op->fs->modes, inode->nodeid, reached.fd);
 	}
 	reach_put(op->fs->reach, &reached);
-	if (inode)
-		mode_unref(op->fs->modes, inode);
+}
+
+/*
+ * The inode may be losing its last name, and somebody hold it: an open file, a working directory, an O_PATH descriptor. A cached
+ * descriptor keeps it until the kernel forgets it (fs_forget() drops it), which is at once when nobody does.
+ */
+static void keep_inode(struct op *op, const struct inode_view *victim, int dir_fd, const char *name)
+{
+	struct open_inode *inode;
+
+	if (victim->has_more_names)
+		return;
+	inode = mode_ref(op->fs->modes, victim->nodeid);
+	if (!inode) {
+		reach_keep_name(op->fs->reach, victim->nodeid, dir_fd, name);
+		return;
+	}
+	keep_open_inode(op, inode);
+	mode_unref(op->fs->modes, inode);
 }
 
 static void do_remove(fuse_req_t req, unsigned opcode, enum event_op what, fuse_ino_t parent,
@@ -276,9 +325,9 @@ static void do_remove(fuse_req_t req, unsigned opcode, enum event_op what, fuse_
 	if (!op)
 		return;
 	inode_hold_names(op->fs->inodes, parent);
-	if (inode_child(op->fs->inodes, parent, name, &victim) == 0)
-		keep_inode(op, &victim);
 	r = reach_get(op->fs->reach, parent, &dir);
+	if (r == 0 && inode_child(op->fs->inodes, parent, name, &victim) == 0)
+		keep_inode(op, &victim, dir.fd, name);
 	if (r == 0)
 		r = emit_prepare(op, what, parent, name);
 	if (r == 0) {
@@ -363,7 +412,7 @@ static int rename_and_log(struct op *op, const struct renaming *renaming)
 	if (r < 0)
 		return r;
 	if (replaces)
-		keep_inode(op, &replaced);
+		keep_inode(op, &replaced, renaming->to_fd, renaming->to_name);
 	emit = emit_begin(op);
 	if (emit < 0)
 		return emit;

@@ -63,6 +63,19 @@ int op_fill_entry_made(struct op *op, uint64_t parent, int dir_fd, const char *n
 	return r;
 }
 
+int op_fill_entry_linked(struct op *op, uint64_t parent, const char *name, const struct inode_view *inode,
+			 const struct stat *attributes, struct fuse_entry_param *entry)
+{
+	uint64_t nodeid;
+	int r = inode_learn(op->fs->inodes, parent, name, attributes, &inode->handle, NULL, &nodeid);
+
+	if (r < 0)
+		return r;
+	*entry = (struct fuse_entry_param){ .attr = *attributes };
+	op_fill_known(op, nodeid, entry);
+	return 0;
+}
+
 int op_fill_entry_fd(struct op *op, uint64_t parent, const char *name, int fd, struct fuse_entry_param *entry)
 {
 	struct inode_handle handle;
@@ -70,7 +83,7 @@ int op_fill_entry_fd(struct op *op, uint64_t parent, const char *name, int fd, s
 	int r;
 
 	memset(entry, 0, sizeof(*entry));
-	r = reach_identify_fd(op->fs->reach, fd, &entry->attr, &handle);
+	r = reach_identify_fd(op->fs->reach, fd, parent != 0, &entry->attr, &handle);
 	if (r == 0)
 		r = inode_learn(op->fs->inodes, parent, name, &entry->attr, &handle, NULL, &nodeid);
 	if (r == 0)

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 enum {
-	BUCKETS = 1024,
+	BUCKETS = 4096,
 	DEVICES_MAX = 256,
 	SPARED_MAX = 64,  /* entries to be kept that an eviction passes over before it takes one all the same */
 	RELIEF = 64,      /* descriptors closed when the process has too many */
@@ -21,6 +21,7 @@ struct reach_entry {
 	unsigned users;    /* borrowed so many times */
 	bool is_dropped;   /* out of the cache; closed by the last user */
 	bool is_kept;      /* the inode may not be found again */
+	bool is_unchecked; /* it may be another file that had the name */
 	struct reach_entry *next;              /* in its bucket */
 	struct reach_entry *newer, *older;     /* by last use */
 };
@@ -151,18 +152,18 @@ int reach_identify(struct reach *reach, int dir_fd, const char *name, struct sta
 		return -errno;
 	note_device(reach, dir_fd, name, out_attributes);
 	out_handle->size = 0;
-	if (reach->has_handles)
+	if (reach->has_handles && !S_ISREG(out_attributes->st_mode))
 		(void)get_handle(dir_fd, name, 0, out_handle);
 	return 0;
 }
 
-int reach_identify_fd(struct reach *reach, int fd, struct stat *out_attributes,
+int reach_identify_fd(struct reach *reach, int fd, bool is_named, struct stat *out_attributes,
 		      struct inode_handle *out_handle)
 {
 	if (fstatat(fd, "", out_attributes, AT_EMPTY_PATH) < 0)
 		return -errno;
 	out_handle->size = 0;
-	if (reach->has_handles)
+	if (reach->has_handles && !(is_named && S_ISREG(out_attributes->st_mode)))
 		(void)get_handle(fd, "", AT_EMPTY_PATH, out_handle);
 	return 0;
 }
@@ -258,9 +259,44 @@ static struct reach_entry *find_entry(struct reach *reach, uint64_t nodeid)
 	return entry;
 }
 
+static bool is_meant(const struct inode_view *view, const struct stat *attributes)
+{
+	return attributes->st_ino == view->ino && attributes->st_dev == view->dev &&
+	       (attributes->st_mode & S_IFMT) == view->type;
+}
+
+/* Whether what was borrowed unchecked is the inode; if not, it is given back and dropped. */
+static bool confirm(struct reach *reach, uint64_t nodeid, struct reached *reached)
+{
+	struct inode_view view;
+	struct stat attributes;
+	bool is_right = inode_get(reach->inodes, nodeid, &view) == 0 &&
+			fstatat(reached->fd, "", &attributes, AT_EMPTY_PATH) == 0 && is_meant(&view, &attributes);
+
+	if (!is_right) {
+		reach_put(reach, reached);
+		reach_drop(reach, nodeid);
+		return false;
+	}
+	pthread_mutex_lock(&reach->lock);
+	reached->entry->is_unchecked = false;
+	pthread_mutex_unlock(&reach->lock);
+	return true;
+}
+
+/* The caller holds the lock. */
+static void use_entry(struct reach *reach, struct reach_entry *entry)
+{
+	if (reach->newest == entry)
+		return;
+	unlink_age(reach, entry);
+	link_newest(reach, entry);
+}
+
 static bool borrow_cached(struct reach *reach, uint64_t nodeid, struct reached *out)
 {
 	struct reach_entry *entry;
+	bool is_unchecked = false;
 
 	if (nodeid == INODE_ROOT) {
 		*out = (struct reached){ .fd = reach->source_fd };
@@ -270,18 +306,20 @@ static bool borrow_cached(struct reach *reach, uint64_t nodeid, struct reached *
 	entry = find_entry(reach, nodeid);
 	if (entry) {
 		entry->users++;
-		if (reach->newest != entry) {
-			unlink_age(reach, entry);
-			link_newest(reach, entry);
-		}
+		use_entry(reach, entry);
+		is_unchecked = entry->is_unchecked;
 		*out = (struct reached){ .fd = entry->fd, .entry = entry };
 	}
 	pthread_mutex_unlock(&reach->lock);
-	return entry;
+	return entry && (!is_unchecked || confirm(reach, nodeid, out));
 }
 
-/* Takes over @fd, and lends it. Two threads may have reached the same inode: the second's is used once and dropped. */
-static int insert(struct reach *reach, uint64_t nodeid, int fd, bool keep, struct reached *out)
+enum { KEPT = 1, UNCHECKED = 2 };
+
+/*
+ * Takes over @fd, and lends it; @how: of the flags above. Two threads may have reached the same inode: the second's is used once and dropped.
+ */
+static int insert(struct reach *reach, uint64_t nodeid, int fd, unsigned how, struct reached *out)
 {
 	struct reach_entry *entry = calloc(1, sizeof(*entry)), *old = NULL;
 
@@ -292,7 +330,8 @@ static int insert(struct reach *reach, uint64_t nodeid, int fd, bool keep, struc
 	entry->nodeid = nodeid;
 	entry->fd = fd;
 	entry->users = 1;
-	entry->is_kept = keep;
+	entry->is_kept = how & KEPT;
+	entry->is_unchecked = how & UNCHECKED;
 	pthread_mutex_lock(&reach->lock);
 	if (find_entry(reach, nodeid)) {
 		entry->is_dropped = true;
@@ -359,12 +398,6 @@ unsigned reach_count(struct reach *reach)
 
 /* ---- reaching ---- */
 
-static bool is_meant(const struct inode_view *view, const struct stat *attributes)
-{
-	return attributes->st_ino == view->ino && attributes->st_dev == view->dev &&
-	       (attributes->st_mode & S_IFMT) == view->type;
-}
-
 static int open_by_handle(struct reach *reach, const struct inode_view *view)
 {
 	int mount_fd;
@@ -427,7 +460,10 @@ int reach_get(struct reach *reach, uint64_t nodeid, struct reached *out)
 	} while (fd < 0 && reach_relieve(reach));
 	if (fd < 0)
 		return fd;
-	return insert(reach, nodeid, fd, view.is_gone, out);
+	/* Who is asked for once may be asked for under a name that was taken away behind the mount. */
+	if (!view.handle.size && reach->has_handles && get_handle(fd, "", AT_EMPTY_PATH, &view.handle) == 0)
+		inode_set_handle(reach->inodes, nodeid, &view.handle);
+	return insert(reach, nodeid, fd, view.is_gone ? KEPT : 0, out);
 }
 
 /* A directory leads to itself, by a shorter way than /proc; but who may read it may not always search it. */
@@ -464,7 +500,35 @@ void reach_keep(struct reach *reach, uint64_t nodeid, int fd)
 	struct reached reached;
 	int path_fd = reach_reopen(reach, fd, O_PATH);
 
-	if (path_fd >= 0 && insert(reach, nodeid, path_fd, true, &reached) == 0)
+	if (path_fd >= 0 && insert(reach, nodeid, path_fd, KEPT, &reached) == 0)
+		reach_put(reach, &reached);
+}
+
+static bool keep_cached(struct reach *reach, uint64_t nodeid)
+{
+	struct reach_entry *entry;
+
+	pthread_mutex_lock(&reach->lock);
+	entry = find_entry(reach, nodeid);
+	if (entry) {
+		entry->is_kept = true;
+		use_entry(reach, entry);
+	}
+	pthread_mutex_unlock(&reach->lock);
+	return entry;
+}
+
+void reach_keep_name(struct reach *reach, uint64_t nodeid, int dir_fd, const char *name)
+{
+	struct reached reached;
+	int fd;
+
+	if (keep_cached(reach, nodeid))
+		return;
+	do
+		fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	while (fd < 0 && reach_relieve(reach));
+	if (fd >= 0 && insert(reach, nodeid, fd, KEPT | UNCHECKED, &reached) == 0)
 		reach_put(reach, &reached);
 }
 

@@ -4,7 +4,7 @@
  * No inode owns a descriptor. An O_PATH descriptor is made when one is needed (from the parent's descriptor and
  * the name, from the file handle, whichever is at hand) and kept in a bounded cache, least recently used out
  * first. What is reached is checked to be the inode that was meant: a name may have been given to another file behind
- * the mount.
+ * the mount. A regular file has no handle until it is reached: most files of a tree never are, and are found by directory and name.
  *
  * Any thread; one mutex inside, never held across a system call.
  */
@@ -45,20 +45,27 @@ void reach_put(struct reach *reach, struct reached *reached);
 int reach_stat(struct reach *reach, uint64_t nodeid, struct stat *out);
 
 /**
- * Attributes and handle of @name in the directory @dir_fd, and what is needed to reach it later: notes a file system that is
- * mounted there. Returns 0 or a negative errno.
+ * Attributes and handle (but of a regular file) of @name in the directory @dir_fd, and what is needed to reach it later: notes a file
+ * system that is mounted there. Returns 0 or a negative errno.
  */
 int reach_identify(struct reach *reach, int dir_fd, const char *name, struct stat *out_attributes,
 		   struct inode_handle *out_handle);
 
-/** The same of an open descriptor. */
-int reach_identify_fd(struct reach *reach, int fd, struct stat *out_attributes, struct inode_handle *out_handle);
+/** The same of an open descriptor; the handle of a regular file as well when it has no name (@is_named). */
+int reach_identify_fd(struct reach *reach, int fd, bool is_named, struct stat *out_attributes,
+		      struct inode_handle *out_handle);
 
 /**
  * Cache a descriptor of @nodeid made from @fd, which is open on it: for an inode that nobody could find again (it has no name, and
  * not every file system opens a handle of such a one). It goes out of the cache long after the others.
  */
 void reach_keep(struct reach *reach, uint64_t nodeid, int fd);
+
+/**
+ * The same for @nodeid, which is about to lose its last name, @name in @dir_fd. Whether that name leads to it is looked at when the
+ * descriptor is used, which is hardly ever. A failure is none: the inode is looked for in other ways then.
+ */
+void reach_keep_name(struct reach *reach, uint64_t nodeid, int dir_fd, const char *name);
 
 /** What is borrowed is about to lose its name: it goes out of the cache long after the others. */
 void reach_spare(struct reach *reach, const struct reached *reached);

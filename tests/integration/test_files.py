@@ -1279,3 +1279,19 @@ def test_appends_behind_the_mount_and_through_it_do_not_overwrite_each_other(beh
             os.write(theirs, f"their {number:03d}\n".encode())
     lines = read_file(real).split(b"\n")[:-1]
     assert sorted(lines) == sorted([b"ours %03d" % n for n in range(100)] + [b"their %03d" % n for n in range(100)])
+
+
+def test_a_file_that_took_the_name_behind_the_mount_is_not_taken_for_the_one_that_had_it(behind):
+    path, real = behind.path("f"), os.path.join(behind.source, "f")
+    fd = os.open(path, os.O_PATH)
+    try:
+        ino = os.fstat(fd).st_ino
+        os.rename(real, real + ".old")
+        with open(real, "w") as file:
+            file.write("the other")
+        # The kernel still believes that this is the old one's name.
+        os.unlink(path)
+        assert not os.path.exists(real) and os.path.exists(real + ".old")
+        assert attempt(lambda: os.fstat(fd).st_ino) in (ino, "ESTALE"), "another file's attributes"
+    finally:
+        os.close(fd)

@@ -148,6 +148,39 @@ def test_as_many_files_can_be_written_as_descriptors_are_allowed(mount):
     assert sum(name.startswith("new") for name in os.listdir(mounted.source)) == len(files)
 
 
+def test_an_open_file_is_found_after_it_was_moved_behind_the_mount(mount):
+    """Out of the tree, its descriptor has gone from the cache by then, and its name leads to another file."""
+    mounted = mount(start=False, preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024)))
+    mounted.expect_replay = False
+    make_large_tree(mounted.source, 1000)
+    real, outside = os.path.join(mounted.source, "f"), mounted.source + ".outside"
+    with open(real, "w") as file:
+        file.write("the one")
+    mounted.start()
+    with open(mounted.path("f")) as file:
+        os.rename(real, outside)
+        with open(real, "w") as other:
+            other.write("another that is longer")
+        workloads.run("sh", "-c", 'find "$1" -type f -exec cat {} + >/dev/null', "-", mounted.point)
+        # Reading makes the kernel ask for the time of it.
+        assert file.read() == "the one"
+        now, moved = os.fstat(file.fileno()), os.stat(outside)
+        assert (now.st_ino, now.st_size) == (moved.st_ino, len("the one"))
+
+
+def test_a_file_with_another_name_needs_no_descriptor_when_one_is_removed(mount):
+    mounted = mount()
+    count = 300
+    for number in range(count):
+        with open(mounted.path(f"temporary{number}"), "w") as file:
+            file.write("x")
+        os.link(mounted.path(f"temporary{number}"), mounted.path(f"f{number}"))
+        os.unlink(mounted.path(f"temporary{number}"))
+    descriptors = os.listdir(f"/proc/{mounted.status()['worker_pid']}/fd")
+    assert len(descriptors) < count, "one is kept for each"
+    assert all(os.stat(mounted.path(f"f{number}")).st_nlink == 1 for number in range(count))
+
+
 def shared_memory(pid):
     """Bytes that the daemon's tables take in fact, which live in a file without a name."""
     for fd in os.listdir(f"/proc/{pid}/fd"):
