@@ -456,6 +456,7 @@ enum exit_status worker_run(const struct worker_options *options)
 	snprintf(worker.state_folder, sizeof(worker.state_folder), "/proc/self/fd/%d", options->setup->state.fd);
 	set_signals();
 	keep_own_descriptors(options);
+	fs_reserve_descriptors(options->control_fd);
 	worker.report.is_idle_class = choose_scheduling(&options->setup->options);
 	status = run(&worker);
 	server_destroy(worker.server);

@@ -215,6 +215,15 @@ static unsigned reach_limit(void)
 	return limit.rlim_cur / 4;
 }
 
+void fs_reserve_descriptors(int any_fd)
+{
+	/* And half as many for files that programs open. */
+	int fd = fcntl(any_fd, F_DUPFD_CLOEXEC, reach_limit() * 3 / 2);
+
+	if (fd >= 0)
+		close(fd);
+}
+
 /* tmpfs has no notion of a mapped page becoming dirty; of an overlay one cannot know what is below. */
 static bool moves_mtime(int source_fd)
 {

@@ -47,6 +47,14 @@ int fs_tables_create(void);
 int fs_tables_check(int tables_fd);
 
 /**
+ * Have the kernel's table of this process's descriptors grow to its usual size, for which any open descriptor (@any_fd) is needed. It
+ * doubles as it fills, and in a process of threads waits for a grace period of RCU each time (expand_fdtable() in the kernel's
+ * fs/file.c): milliseconds in the midst of a request, seven times on the way to 4,096. So this is called before there are threads. If it
+ * cannot grow now, it does later.
+ */
+void fs_reserve_descriptors(int any_fd);
+
+/**
  * Make a session. @log is borrowed for its life. Returns 0, -EPERM (passthrough=on without CAP_SYS_ADMIN), or another negative
  * errno; the descriptor is taken over in every case. Then fs_run() fails with -EOPNOTSUPP where passthrough is FS_ON and the kernel has none.
  */

@@ -574,19 +574,6 @@ static bool try_handles(int source_fd)
 	return true;
 }
 
-/*
- * The kernel's table of our descriptors grows by doubling, and in a process of many threads it waits for a grace period of RCU each
- * time (expand_fdtable() in fs/file.c): milliseconds in the midst of a request, seven times on the way to 4,096. So it grows now, once;
- * if it cannot, then it grows later.
- */
-static void grow_descriptor_table(int any_fd, unsigned size)
-{
-	int fd = fcntl(any_fd, F_DUPFD_CLOEXEC, size);
-
-	if (fd >= 0)
-		close(fd);
-}
-
 int reach_create(struct inodes *inodes, int source_fd, unsigned limit, struct reach **out)
 {
 	struct reach *reach = calloc(1, sizeof(*reach));
@@ -599,8 +586,6 @@ int reach_create(struct inodes *inodes, int source_fd, unsigned limit, struct re
 	reach->inodes = inodes;
 	reach->source_fd = source_fd;
 	reach->limit = limit;
-	/* And half as many for files that programs open. */
-	grow_descriptor_table(source_fd, limit + limit / 2);
 	/* open_by_handle_at(2) does not take an O_PATH descriptor. */
 	fd = openat(source_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &root) < 0) {
