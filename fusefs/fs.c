@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "fusefs/emit.h"
 #include "fusefs/execs.h"
+#include "fusefs/listings.h"
 #include "fusefs/look.h"
 #include "fusefs/ops.h"
 #include "fusefs/resent.h"
@@ -122,7 +123,9 @@ static void fs_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_DONT_MASK);
 	want(conn, FUSE_CAP_PARALLEL_DIROPS);
 	want(conn, FUSE_CAP_CACHE_SYMLINKS);
-	fs->opens_no_dirs = fs->options.is_in_place && fuse_set_feature_flag(conn, FUSE_CAP_NO_OPENDIR_SUPPORT);
+	/* Before it gives a listing from memory the kernel looks, with the second, whether the directory's time has changed. */
+	fs->opens_no_dirs = fuse_set_feature_flag(conn, FUSE_CAP_NO_OPENDIR_SUPPORT) &&
+			    (fs->options.is_in_place || fuse_set_feature_flag(conn, FUSE_CAP_AUTO_INVAL_DATA));
 	fs->can_map_direct = fuse_set_feature_flag(conn, FUSE_CAP_DIRECT_IO_ALLOW_MMAP);
 	if (fs->options.default_permissions && fs->is_root)
 		want(conn, FUSE_CAP_POSIX_ACL);
@@ -264,6 +267,8 @@ static int make_parts(struct fs *fs)
 		r = files_create(&fs->tables, &fs->files);
 	if (r == 0 && fs->options.is_takeover)
 		r = files_adopt(fs->files, fs->modes);
+	if (r == 0 && !fs->options.is_in_place)
+		r = listings_create(&fs->listings);
 	if (r == 0)
 		r = make_session(fs);
 	/* An unprivileged daemon may not count, and does without. */
@@ -331,6 +336,7 @@ void fs_destroy(struct fs *fs)
 	inodes_destroy(fs->inodes);
 	resent_destroy(fs->resent);
 	execs_close(fs->execs);
+	listings_destroy(fs->listings);
 	tables_finish(&fs->tables);
 	pthread_key_delete(fs->op_key);
 	pthread_rwlock_destroy(&fs->paths);

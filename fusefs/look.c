@@ -1,5 +1,6 @@
 #include "fusefs/look.h"
 
+#include "fusefs/listings.h"
 #include "fusefs/ops.h"
 
 #include <errno.h>
@@ -46,6 +47,25 @@ static void drop_pages(void *userdata, struct open_inode *inode)
 		(void)fuse_lowlevel_notify_inval_inode(fs->session, inode->nodeid, 0, 0);
 }
 
+/* Not by who answers requests: a page is locked while its names are copied to a program, which may need an answer for that. */
+static void drop_listings(struct fs *fs)
+{
+	uint64_t nodeids[64];
+	struct timespec now;
+	size_t count;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	while (fs->listings &&
+	       (count = listings_take(fs->listings, now.tv_sec * 1000000000ll + now.tv_nsec, nodeids, 64)) > 0)
+		for (size_t i = 0; i < count; i++)
+			(void)fuse_lowlevel_notify_inval_inode(fs->session, nodeids[i], 0, 0);
+}
+
+static bool has_listings(struct fs *fs)
+{
+	return fs->listings && !listings_is_empty(fs->listings);
+}
+
 enum reason { STOPPING, PAGES, PERIOD };
 
 /* Waits until @until, or until there is anything to look at. */
@@ -78,10 +98,11 @@ static void look_around(struct look *look)
 	struct fs *fs = look->fs;
 
 	modes_visit_mappable(fs->modes, visit, fs);
+	drop_listings(fs);
 	if (look->settle_in && --look->settle_in == 0)
 		(void)settle_orphans(fs->options.source_fd, fs->log, fs->resent);
 	pthread_mutex_lock(&look->lock);
-	look->is_awake = modes_have_mappable(fs->modes);
+	look->is_awake = modes_have_mappable(fs->modes) || has_listings(fs);
 	pthread_mutex_unlock(&look->lock);
 }
 

@@ -2,7 +2,7 @@
  * Look: a thread that looks about once a second whether files were changed through a mapping.
  *
  * Such stores make no request. The thread compares each file that is open for reading and writing with its baseline; with no such
- * file open it sleeps. It also drops pages that such stores would make stale.
+ * file open it sleeps. It also drops what the kernel keeps and should not: pages that such stores would make stale, and listings.
  */
 #pragma once
 

@@ -4,6 +4,8 @@
  * The kernel holds the directory's lock from before the request until after the reply, so the order in which these are
  * logged is the order in which they happen.
  */
+#include "fusefs/listings.h"
+#include "fusefs/look.h"
 #include "fusefs/ops.h"
 
 #include <dirent.h>
@@ -605,6 +607,13 @@ static ssize_t fill_entries(struct op *op, uint64_t dir, struct file *file, int 
 	return filled ? (ssize_t)filled : r < 0 ? r : 0;
 }
 
+/* The kernel keeps what it reads from here on; see listings.h. */
+static void note_listing(struct fs *fs, uint64_t nodeid)
+{
+	if (fs->opens_no_dirs && fs->listings && listings_add(fs->listings, nodeid))
+		look_wake(fs->look);
+}
+
 static void do_readdir(fuse_req_t req, unsigned opcode, fuse_ino_t ino, size_t size, off_t offset,
 		       struct fuse_file_info *fi, enum listing form)
 {
@@ -617,6 +626,8 @@ static void do_readdir(fuse_req_t req, unsigned opcode, fuse_ino_t ino, size_t s
 	if (!op)
 		return;
 	buffer = malloc(size);
+	if (offset == 0)
+		note_listing(op->fs, ino);
 	if (form == WITH_ATTRIBUTES && offset == 0 && listed_is_recent(&op->listed, ino))
 		form = WITH_ROOM;
 	file = op_find_file(op, ino, fi, &unasked);

@@ -18,6 +18,7 @@
 #include <fuse_lowlevel.h>
 
 struct execs;
+struct listings;
 struct look;
 struct op;
 struct resent;
@@ -34,13 +35,14 @@ struct fs {
 	struct modes *modes;
 	struct files *files;
 	struct execs *execs;       /* NULL: they cannot be counted */
+	struct listings *listings; /* NULL: what the kernel keeps is never out of date */
 	struct look *look;
 	struct resent *resent;     /* what the kernel has sent again; NULL: nothing was to be */
 
 	int64_t started_ns;        /* CLOCK_REALTIME when this worker began */
 	double timeout_s;          /* of entries and attributes in the kernel */
 	bool is_root;              /* may act as its callers */
-	bool opens_no_dirs;        /* in place: the kernel opens directories, and keeps what it has read of them, without us (Linux 5.1) */
+	bool opens_no_dirs;        /* the kernel opens directories, and keeps what it has read of them, without us (Linux 5.1) */
 	bool can_map_direct;       /* files open for direct I/O can be mapped (Linux 6.6) */
 	bool mmap_moves_mtime;     /* the source's file system moves mtime for stores through a mapping */
 	_Atomic bool uses_uring;

@@ -19,6 +19,7 @@ import stat
 import struct
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -1242,6 +1243,59 @@ def test_listings_in_a_row_are_of_the_moment(behind_in_mode):
         os.unlink(os.path.join(folder, f"f{size}"))
         os.unlink(os.path.join(real, f"g{size}"))
         assert len(os.listdir(folder)) == 2 * (19 - size)
+
+
+def test_a_listing_is_read_again_in_time_though_the_directory_seems_unchanged(behind_in_mode):
+    """rsync(1) and tar(1) set times back."""
+    real, folder = os.path.join(behind_in_mode.source, "d"), behind_in_mode.path("d")
+    assert os.listdir(folder) == []
+    was = os.stat(real)
+    make_file(os.path.join(real, "new"), b"x")
+    os.utime(real, ns=(was.st_atime_ns, was.st_mtime_ns))
+    becomes(lambda: os.listdir(folder) == ["new"], "a new name in a listing")
+    os.unlink(os.path.join(real, "new"))
+    os.utime(real, ns=(was.st_atime_ns, was.st_mtime_ns))
+    becomes(lambda: os.listdir(folder) == [], "a removed name in a listing")
+
+
+def walked(path):
+    """How many files a walk finds that looks at each."""
+    return sum(len([os.lstat(os.path.join(folder, name)) for name in names]) for folder, _, names in os.walk(path))
+
+
+def requests_of(mounted, work):
+    before = mounted.status()["requests"]
+    work()
+    return {name: count - before.get(name, 0) for name, count in mounted.status()["requests"].items() if count != before.get(name, 0)}
+
+
+def make_folders(where, folders, files):
+    for folder in range(folders):
+        os.mkdir(os.path.join(where, f"folder{folder}"))
+        for file in range(files):
+            make_file(os.path.join(where, f"folder{folder}", f"file{file}"), b"x")
+
+
+def test_a_second_walk_asks_for_nothing(behind_in_mode):
+    mounted = behind_in_mode
+    make_folders(mounted.source, 20, 20)
+
+    def attempt_walk():
+        walked(mounted.point)
+        return requests_of(mounted, lambda: walked(mounted.point))
+    # Once a second what the kernel keeps is dropped, which may come between the two.
+    seen = [attempt_walk() for _ in range(10)]
+    assert {} in seen, seen
+
+
+def test_a_walk_after_a_while_asks_for_whole_directories(behind):
+    make_folders(behind.source, 20, 50)
+
+    def attempt_walk():
+        walked(behind.point)
+        time.sleep(2.5 * TIME_OUT_S)
+        return requests_of(behind, lambda: walked(behind.point)).get("LOOKUP", 0)
+    assert min(attempt_walk() for _ in range(3)) < 20 * 50 / 2
 
 
 def test_a_file_replaced_behind_the_mount_is_seen_in_time(behind):
