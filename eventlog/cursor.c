@@ -13,7 +13,7 @@
 #include "eventlog/drain.h"
 #include "eventlog/eventlog.h"
 #include "eventlog/journal.h"
-#include "eventlog/store.h"
+#include "eventlog/store_reader.h"
 #include "proto/event.h"
 
 #include <errno.h>

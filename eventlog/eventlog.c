@@ -21,6 +21,7 @@
 #include "eventlog/intent.h"
 #include "eventlog/journal.h"
 #include "eventlog/store.h"
+#include "eventlog/store_reader.h"
 #include "proto/event.h"
 
 #include <assert.h>

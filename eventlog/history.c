@@ -11,7 +11,7 @@
 #include "base/bytes.h"
 #include "base/scope.h"
 #include "eventlog/journal.h"
-#include "eventlog/store.h"
+#include "eventlog/store_reader.h"
 #include "proto/event.h"
 
 #include <errno.h>

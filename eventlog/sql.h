@@ -1,7 +1,7 @@
 /*
  * Sql: what is said to SQLite again and again, with errnos for its codes.
  *
- * For store.c and tree.c, the two that have a database.
+ * For those who have a database open: store.c, store_reader.c, tree.c.
  */
 #pragma once
 

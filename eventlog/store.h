@@ -1,9 +1,8 @@
 /*
  * Store: the event log in SQLite.
  *
- * One connection writes (struct store: the drain's thread), any number read (struct store_reader,
- * each on one thread at a time). SQLite's own types and codes stay in store.c; the schema is
- * schema.sql.
+ * One connection writes: the drain's thread. Any number read (store_reader.h). SQLite's own types and
+ * codes stay behind these two and sql.h; the schema is schema.sql.
  *
  * What has been committed survives the process. A power loss may take the last transactions,
  * whole, unless store_sync() came after them.
@@ -14,13 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct bytes;
 struct event;
-struct eventlog_filter;
 struct store;
-struct store_reader;
-
-enum { STORE_VERSION = 2 };
 
 /** What store_append() answers when the event does not fit into the quota. */
 enum { STORE_QUOTA = 1 };
@@ -31,9 +25,6 @@ enum { STORE_QUOTA = 1 };
  * errno.
  */
 int store_open(const char *state_path, const char *log_id, struct store **out);
-
-/** What stands in the folder @state_path, without changing it: 0, -ENOENT, -EPROTO, -EBADMSG, or another negative errno. */
-int store_probe(const char *state_path);
 
 /** Close and free. An open transaction is rolled back. NULL is fine. */
 void store_close(struct store *store);
@@ -91,36 +82,3 @@ int store_sync(const struct store *store);
 
 /** Bytes of the database and its WAL. Any thread. */
 uint64_t store_size(const struct store *store);
-
-/**
- * Open events.db for reading what @filter lets through; NULL: all. Copies the filter. Returns 0,
- * -ENOENT, or like store_open().
- */
-int store_reader_open(const char *state_path, const struct eventlog_filter *filter,
-		      struct store_reader **out);
-
-/** Close and free. NULL is fine. */
-void store_reader_close(struct store_reader *reader);
-
-/** Cleanup for scoped(). */
-void store_reader_closep(struct store_reader **reader);
-
-/** The log's UUID. Borrowed for the life of the reader. */
-const char *store_reader_log_id(const struct store_reader *reader);
-
-/** Last event committed by now. Returns 0 or a negative errno. */
-int store_reader_last_seq(struct store_reader *reader, uint64_t *out_seq);
-
-/**
- * The first seq at or after @time_ns; one past the last row when there is none. Returns 0 or a
- * negative errno.
- */
-int store_reader_find_time(struct store_reader *reader, int64_t time_ns, uint64_t *out_seq);
-
-/**
- * Read a batch of events from @seq to @until at most: @out_batch receives records of
- * event_encode(), one after the other. *@out_end tells that there are no more now. Returns 0 or a
- * negative errno. Holds no transaction when it returns.
- */
-int store_reader_fetch(struct store_reader *reader, uint64_t seq, uint64_t until,
-		       struct bytes *out_batch, bool *out_end);

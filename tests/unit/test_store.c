@@ -4,6 +4,7 @@
 #include "base/bytes.h"
 #include "base/scope.h"
 #include "eventlog/eventlog.h"
+#include "eventlog/store_reader.h"
 #include "proto/event.h"
 #include "tests/unit/check.h"
 
