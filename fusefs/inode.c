@@ -4,8 +4,8 @@
  * Truth is in the slots (tables.h): inodes, and names that say "parent, bytes -> inode". Everything else is an index that
  * is made again when a worker takes over:
  *
- *     by_key     (dev, ino)        -> inode     chained through inode_next
- *     by_name    (parent, bytes)   -> name      chained through name_next
+ *     by_key     (dev, ino)        -> inode     see index.h
+ *     by_name    (parent, bytes)   -> name
  *     first_name inode             -> its names, most recently looked up first, through name_sibling
  *     children   inode             -> how many name slots have it as parent
  *
@@ -17,11 +17,12 @@
  */
 #include "fusefs/inode.h"
 
+#include "fusefs/index.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -29,16 +30,8 @@
 enum {
 	INODE_GONE = 1, /* inode_slot.flags: another inode has its number now */
 	NAME_GONE = 1,  /* name_slot.flags */
-	BUCKETS_MIN = 1 << 12,
 	DIRECTORIES = 4096,
 	DEPTH_MAX = 1 << 15, /* directories above one another; a longer chain is a loop made by a damaged table */
-};
-
-struct index {
-	uint32_t *buckets;
-	uint32_t *next; /* by slot; reserved for the whole pool, touched as it fills */
-	uint32_t count; /* of buckets, a power of two */
-	uint32_t used;
 };
 
 struct directory {
@@ -61,17 +54,17 @@ struct inodes {
 	pthread_cond_t released; /* a hold ended that somebody waits for */
 };
 
-static struct inode_slot *inode_at(struct inodes *inodes, uint32_t index)
+static struct inode_slot *inode_at(const struct inodes *inodes, uint32_t index)
 {
 	return pool_at(inodes->inodes, index);
 }
 
-static struct name_slot *name_at(struct inodes *inodes, uint32_t index)
+static struct name_slot *name_at(const struct inodes *inodes, uint32_t index)
 {
 	return pool_at(inodes->names, index);
 }
 
-static const char *name_bytes(struct inodes *inodes, const struct name_slot *name)
+static const char *name_bytes(const struct inodes *inodes, const struct name_slot *name)
 {
 	if (!name->is_long)
 		return name->bytes;
@@ -91,28 +84,6 @@ static uint64_t nodeid_of(struct inodes *inodes, uint32_t index)
 
 /* ---- indexes ---- */
 
-static void *reserve(size_t count)
-{
-	void *map = mmap(NULL, count * sizeof(uint32_t), PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return map == MAP_FAILED ? NULL : map;
-}
-
-static void unreserve(uint32_t *map, size_t count)
-{
-	if (map)
-		munmap(map, count * sizeof(uint32_t));
-}
-
-static int index_init(struct index *index, uint32_t slots)
-{
-	index->count = BUCKETS_MIN;
-	index->buckets = calloc(index->count, sizeof(uint32_t));
-	index->next = reserve(slots);
-	return index->buckets && index->next ? 0 : -ENOMEM;
-}
-
 static uint64_t hash_key(uint64_t dev, uint64_t ino)
 {
 	uint64_t key[2] = { dev, ino };
@@ -125,82 +96,35 @@ static uint64_t hash_name(uint64_t parent, const char *bytes, size_t length)
 	return XXH3_64bits_withSeed(bytes, length, parent);
 }
 
-typedef uint64_t (*hash_fn)(struct inodes *inodes, uint32_t slot);
-
-static uint64_t hash_of_inode(struct inodes *inodes, uint32_t slot)
+static uint64_t hash_of_inode(const void *userdata, uint32_t slot)
 {
+	const struct inodes *inodes = userdata;
+
 	return hash_key(inode_at(inodes, slot)->dev, inode_at(inodes, slot)->ino);
 }
 
-static uint64_t hash_of_name(struct inodes *inodes, uint32_t slot)
+static uint64_t hash_of_name(const void *userdata, uint32_t slot)
 {
+	const struct inodes *inodes = userdata;
 	const struct name_slot *name = name_at(inodes, slot);
 
 	return hash_name(name->parent, name_bytes(inodes, name), name->length);
 }
 
-/* Without memory for more buckets the chains just grow longer. */
-static void index_grow(struct inodes *inodes, struct index *index, hash_fn hash)
-{
-	uint32_t count = index->count * 2;
-	uint32_t *buckets = calloc(count, sizeof(uint32_t));
-
-	if (!buckets)
-		return;
-	for (uint32_t i = 0; i < index->count; i++) {
-		for (uint32_t slot = index->buckets[i], next; slot; slot = next) {
-			uint32_t *bucket = &buckets[hash(inodes, slot) & (count - 1)];
-
-			next = index->next[slot];
-			index->next[slot] = *bucket;
-			*bucket = slot;
-		}
-	}
-	free(index->buckets);
-	index->buckets = buckets;
-	index->count = count;
-}
-
-static void index_add(struct inodes *inodes, struct index *index, hash_fn hash, uint32_t slot)
-{
-	uint32_t *bucket;
-
-	if (index->used >= index->count)
-		index_grow(inodes, index, hash);
-	bucket = &index->buckets[hash(inodes, slot) & (index->count - 1)];
-	index->next[slot] = *bucket;
-	*bucket = slot;
-	index->used++;
-}
-
-static void index_remove(struct inodes *inodes, struct index *index, hash_fn hash, uint32_t slot)
-{
-	uint32_t *link = &index->buckets[hash(inodes, slot) & (index->count - 1)];
-
-	for (; *link; link = &index->next[*link]) {
-		if (*link == slot) {
-			*link = index->next[slot];
-			index->used--;
-			return;
-		}
-	}
-}
-
 static uint32_t find_key(struct inodes *inodes, uint64_t dev, uint64_t ino)
 {
-	uint32_t slot = inodes->by_key.buckets[hash_key(dev, ino) & (inodes->by_key.count - 1)];
+	uint32_t slot = index_first(&inodes->by_key, hash_key(dev, ino));
 
 	while (slot && (inode_at(inodes, slot)->ino != ino || inode_at(inodes, slot)->dev != dev))
-		slot = inodes->by_key.next[slot];
+		slot = index_next(&inodes->by_key, slot);
 	return slot;
 }
 
 static uint32_t find_name(struct inodes *inodes, uint64_t parent, const char *bytes, size_t length)
 {
-	struct index *index = &inodes->by_name;
-	uint32_t slot = index->buckets[hash_name(parent, bytes, length) & (index->count - 1)];
+	uint32_t slot = index_first(&inodes->by_name, hash_name(parent, bytes, length));
 
-	for (; slot; slot = index->next[slot]) {
+	for (; slot; slot = index_next(&inodes->by_name, slot)) {
 		const struct name_slot *name = name_at(inodes, slot);
 
 		if (name->parent == parent && name->length == length &&
@@ -238,7 +162,7 @@ static void free_name(struct inodes *inodes, uint32_t slot)
 	uint32_t long_name = name->is_long ? name->at : 0;
 
 	if (!(name->flags & NAME_GONE))
-		index_remove(inodes, &inodes->by_name, hash_of_name, slot);
+		index_remove(&inodes->by_name, slot);
 	/* In this order: a worker that dies in between leaves a long name that rebuild() finds unused. */
 	pool_give(inodes->names, slot);
 	if (long_name)
@@ -267,7 +191,7 @@ static void remove_name(struct inodes *inodes, uint32_t slot)
 	uint32_t inode = find(inodes, name->inode);
 
 	if (inode && inodes->first_name[inode] == slot && !inodes->name_sibling[slot]) {
-		index_remove(inodes, &inodes->by_name, hash_of_name, slot);
+		index_remove(&inodes->by_name, slot);
 		name->flags |= NAME_GONE;
 		return;
 	}
@@ -322,7 +246,7 @@ static int add_name(struct inodes *inodes, uint32_t parent, const char *bytes, u
 		return -ENOMEM;
 	}
 	pool_publish(inodes->names, slot);
-	index_add(inodes, &inodes->by_name, hash_of_name, slot);
+	index_add(&inodes->by_name, slot);
 	link_sibling_first(inodes, inode, slot);
 	inodes->children[parent]++;
 	drop_gone_names(inodes, inode);
@@ -339,7 +263,7 @@ static void maybe_free_inode(struct inodes *inodes, uint32_t index)
 	    pool_generation(inodes->inodes, index) == 0)
 		return;
 	if (!(slot->flags & INODE_GONE))
-		index_remove(inodes, &inodes->by_key, hash_of_inode, index);
+		index_remove(&inodes->by_key, index);
 	/* Free the slot before its names: they come back here for their parents. */
 	pool_give(inodes->inodes, index);
 	while (inodes->first_name[index]) {
@@ -385,14 +309,14 @@ static uint32_t new_inode(struct inodes *inodes, const struct stat *attributes,
 	inodes->first_name[index] = 0;
 	inodes->children[index] = 0;
 	pool_publish(inodes->inodes, index);
-	index_add(inodes, &inodes->by_key, hash_of_inode, index);
+	index_add(&inodes->by_key, index);
 	return index;
 }
 
 /* An inode whose number is in use again, for another file: it is no longer found by its number. */
 static void retire(struct inodes *inodes, uint32_t index)
 {
-	index_remove(inodes, &inodes->by_key, hash_of_inode, index);
+	index_remove(&inodes->by_key, index);
 	inode_at(inodes, index)->flags |= INODE_GONE;
 }
 
@@ -771,7 +695,7 @@ static void rebuild(struct inodes *inodes)
 	drop_bad_handles(inodes);
 	for (uint32_t i = 1; i < pool_end(inodes->inodes); i++)
 		if (pool_generation(inodes->inodes, i) && !(inode_at(inodes, i)->flags & INODE_GONE))
-			index_add(inodes, &inodes->by_key, hash_of_inode, i);
+			index_add(&inodes->by_key, i);
 	for (uint32_t i = 1; i < pool_end(inodes->names); i++) {
 		struct name_slot *name = name_at(inodes, i);
 		uint32_t parent, inode;
@@ -785,7 +709,7 @@ static void rebuild(struct inodes *inodes)
 			continue;
 		}
 		if (!(name->flags & NAME_GONE))
-			index_add(inodes, &inodes->by_name, hash_of_name, i);
+			index_add(&inodes->by_name, i);
 		link_sibling_first(inodes, inode, i);
 		inodes->children[parent]++;
 	}
@@ -820,12 +744,12 @@ int inodes_create(struct tables *tables, const struct stat *root, struct inodes 
 	inodes->inodes = &tables->inodes;
 	inodes->names = &tables->names;
 	inodes->long_names = &tables->long_names;
-	inodes->first_name = reserve(tables->inodes.capacity);
-	inodes->children = reserve(tables->inodes.capacity);
-	inodes->name_sibling = reserve(tables->names.capacity);
+	inodes->first_name = index_array(tables->inodes.capacity);
+	inodes->children = index_array(tables->inodes.capacity);
+	inodes->name_sibling = index_array(tables->names.capacity);
 	if (inodes->first_name && inodes->children && inodes->name_sibling &&
-	    index_init(&inodes->by_key, tables->inodes.capacity) == 0 &&
-	    index_init(&inodes->by_name, tables->names.capacity) == 0)
+	    index_init(&inodes->by_key, tables->inodes.capacity, hash_of_inode, inodes) == 0 &&
+	    index_init(&inodes->by_name, tables->names.capacity, hash_of_name, inodes) == 0)
 		r = make_root(inodes, root);
 	if (r < 0) {
 		inodes_destroy(inodes);
@@ -839,13 +763,11 @@ void inodes_destroy(struct inodes *inodes)
 {
 	if (!inodes)
 		return;
-	free(inodes->by_key.buckets);
-	free(inodes->by_name.buckets);
-	unreserve(inodes->by_key.next, inodes->inodes->capacity);
-	unreserve(inodes->by_name.next, inodes->names->capacity);
-	unreserve(inodes->first_name, inodes->inodes->capacity);
-	unreserve(inodes->children, inodes->inodes->capacity);
-	unreserve(inodes->name_sibling, inodes->names->capacity);
+	index_finish(&inodes->by_key);
+	index_finish(&inodes->by_name);
+	index_array_free(inodes->first_name, inodes->inodes->capacity);
+	index_array_free(inodes->children, inodes->inodes->capacity);
+	index_array_free(inodes->name_sibling, inodes->names->capacity);
 	pthread_cond_destroy(&inodes->released);
 	pthread_mutex_destroy(&inodes->lock);
 	free(inodes);
