@@ -25,7 +25,7 @@ static void begin(void)
 
 static void wait_for(pid_t child)
 {
-	int status;
+	int status = -1;
 
 	check(child > 0 && waitpid(child, &status, 0) == child);
 	check(WIFEXITED(status) && WEXITSTATUS(status) == 0);
