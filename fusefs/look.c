@@ -68,29 +68,31 @@ static bool has_listings(struct fs *fs)
 
 enum reason { STOPPING, PAGES, PERIOD };
 
-/* Waits until @until, or until there is anything to look at. */
-static enum reason wait_a_while(struct look *look, const struct timespec *until)
+static void begin_period(struct timespec *until)
+{
+	clock_gettime(CLOCK_MONOTONIC, until);
+	until->tv_sec += PERIOD_S;
+}
+
+/* Waits until @until, or, with nothing to look at, for a whole period from when there is something. */
+static enum reason wait_a_while(struct look *look, struct timespec *until)
 {
 	enum reason reason;
 	int r = 0;
 
 	pthread_mutex_lock(&look->lock);
 	while (!look->is_stopping && !look->has_pages && r != ETIMEDOUT) {
-		if (look->is_awake || look->settle_in)
+		if (look->is_awake || look->settle_in) {
 			r = pthread_cond_timedwait(&look->changed, &look->lock, until);
-		else
+		} else {
 			pthread_cond_wait(&look->changed, &look->lock);
+			begin_period(until);
+		}
 	}
 	reason = look->is_stopping ? STOPPING : look->has_pages ? PAGES : PERIOD;
 	look->has_pages = false;
 	pthread_mutex_unlock(&look->lock);
 	return reason;
-}
-
-static void begin_period(struct timespec *until)
-{
-	clock_gettime(CLOCK_MONOTONIC, until);
-	until->tv_sec += PERIOD_S;
 }
 
 static void look_around(struct look *look)
