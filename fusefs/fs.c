@@ -14,6 +14,7 @@
 #include "fusefs/ops.h"
 #include "fusefs/resent.h"
 #include "fusefs/session.h"
+#include "fusefs/streams.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -267,6 +268,8 @@ static int make_parts(struct fs *fs)
 		r = files_create(&fs->tables, &fs->files);
 	if (r == 0 && fs->options.is_takeover)
 		r = files_adopt(fs->files, fs->modes);
+	if (r == 0)
+		r = streams_create(&fs->streams);
 	if (r == 0 && !fs->options.is_in_place)
 		r = listings_create(&fs->listings);
 	if (r == 0)
@@ -337,6 +340,7 @@ void fs_destroy(struct fs *fs)
 	resent_destroy(fs->resent);
 	execs_close(fs->execs);
 	listings_destroy(fs->listings);
+	streams_destroy(fs->streams);
 	tables_finish(&fs->tables);
 	pthread_key_delete(fs->op_key);
 	pthread_rwlock_destroy(&fs->paths);

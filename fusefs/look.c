@@ -2,6 +2,7 @@
 
 #include "fusefs/listings.h"
 #include "fusefs/ops.h"
+#include "fusefs/streams.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -98,13 +99,15 @@ static enum reason wait_a_while(struct look *look, struct timespec *until)
 static void look_around(struct look *look)
 {
 	struct fs *fs = look->fs;
+	bool are_reading;
 
 	modes_visit_mappable(fs->modes, visit, fs);
 	drop_listings(fs);
+	are_reading = streams_close_idle(fs->streams);
 	if (look->settle_in && --look->settle_in == 0)
 		(void)settle_orphans(fs->options.source_fd, fs->log, fs->resent);
 	pthread_mutex_lock(&look->lock);
-	look->is_awake = modes_have_mappable(fs->modes) || has_listings(fs);
+	look->is_awake = modes_have_mappable(fs->modes) || has_listings(fs) || are_reading;
 	pthread_mutex_unlock(&look->lock);
 }
 

@@ -3,6 +3,7 @@
  *
  * Such stores make no request. The thread compares each file that is open for reading and writing with its baseline; with no such
  * file open it sleeps. It also drops what the kernel keeps and should not: pages that such stores would make stale, and listings.
+ * And it closes directories that nobody reads any more.
  */
 #pragma once
 

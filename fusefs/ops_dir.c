@@ -7,6 +7,7 @@
 #include "fusefs/listings.h"
 #include "fusefs/look.h"
 #include "fusefs/ops.h"
+#include "fusefs/streams.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -614,14 +615,42 @@ static void note_listing(struct fs *fs, uint64_t nodeid)
 		look_wake(fs->look);
 }
 
+/* The open directory that @fi names, or the stream of one that was opened without us. */
+static struct file *begin_reading(struct op *op, uint64_t nodeid, off_t offset, const struct fuse_file_info *fi)
+{
+	return fi->fh ? file_find(op->fs->files, fi->fh) : streams_take(op->fs->streams, nodeid, offset);
+}
+
+static void end_reading(struct op *op, struct file *file, const struct fuse_file_info *fi, bool is_at_end)
+{
+	if (fi->fh)
+		return;
+	streams_put(op->fs->streams, file, is_at_end);
+	if (!is_at_end)
+		look_wake(op->fs->look);
+}
+
+static ssize_t read_entries(struct op *op, uint64_t dir, char *buffer, size_t size, off_t offset,
+			    const struct fuse_file_info *fi, enum listing form)
+{
+	struct file *file = begin_reading(op, dir, offset, fi);
+	ssize_t n;
+	int fd;
+
+	if (!file)
+		return fi->fh ? -EBADF : -ENOMEM;
+	fd = file_fd(file, op->fs->reach);
+	n = fd < 0 ? fd : fill_entries(op, dir, file, fd, buffer, size, offset, form);
+	end_reading(op, file, fi, n <= 0);
+	return n;
+}
+
 static void do_readdir(fuse_req_t req, unsigned opcode, fuse_ino_t ino, size_t size, off_t offset,
 		       struct fuse_file_info *fi, enum listing form)
 {
 	struct op *op = op_start(req, opcode);
-	struct file *file, unasked;
-	ssize_t n = -EBADF;
 	char *buffer;
-	int fd;
+	ssize_t n;
 
 	if (!op)
 		return;
@@ -630,13 +659,7 @@ static void do_readdir(fuse_req_t req, unsigned opcode, fuse_ino_t ino, size_t s
 		note_listing(op->fs, ino);
 	if (form == WITH_ATTRIBUTES && offset == 0 && listed_is_recent(&op->listed, ino))
 		form = WITH_ROOM;
-	file = op_find_file(op, ino, fi, &unasked);
-	if (!buffer) {
-		n = -ENOMEM;
-	} else if (file) {
-		fd = file_fd(file, op->fs->reach);
-		n = fd < 0 ? fd : fill_entries(op, ino, file, fd, buffer, size, offset, form);
-	}
+	n = buffer ? read_entries(op, ino, buffer, size, offset, fi, form) : -ENOMEM;
 	if (n < 0) {
 		op_reply_error(op, n);
 	} else {
@@ -645,7 +668,6 @@ static void do_readdir(fuse_req_t req, unsigned opcode, fuse_ino_t ino, size_t s
 		fuse_reply_buf(req, buffer, n);
 		op_end(op);
 	}
-	file_finish(&unasked);
 	free(buffer);
 }
 

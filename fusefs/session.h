@@ -22,6 +22,7 @@ struct listings;
 struct look;
 struct op;
 struct resent;
+struct streams;
 
 enum { FS_THREADS_MAX = 16 };
 
@@ -36,6 +37,7 @@ struct fs {
 	struct files *files;
 	struct execs *execs;       /* NULL: they cannot be counted */
 	struct listings *listings; /* NULL: what the kernel keeps is never out of date */
+	struct streams *streams;
 	struct look *look;
 	struct resent *resent;     /* what the kernel has sent again; NULL: nothing was to be */
 

@@ -94,13 +94,17 @@ def test_tmpfs_and_a_disk_as_source(request, mount, mode, kind):
     assert twins.same(a_days_work)[:2] == WANTED
 
 
-def make_image(path, *options):
-    """A file with an empty ext4 in it, or a skip that says why not."""
+# The least that each can be made of.
+IMAGE_MIB = {"ext4": 64, "btrfs": 128, "xfs": 320}
+
+
+def make_image(path, *options, kind="ext4"):
+    """A file with an empty file system in it, or a skip that says why not."""
     with open(path, "wb") as image:
-        image.truncate(64 << 20)
-    done = subprocess.run(["mkfs.ext4", "-q", *options, path], capture_output=True, text=True)
+        image.truncate(IMAGE_MIB[kind] << 20)
+    done = subprocess.run([f"mkfs.{kind}", "-q", *options, path], capture_output=True, text=True)
     if done.returncode != 0:
-        pytest.skip(f"mkfs.ext4 {' '.join(options)}: {done.stderr.strip()}")
+        pytest.skip(f"mkfs.{kind} {' '.join(options)}: {done.stderr.strip()}")
 
 
 @pytest.fixture
@@ -115,6 +119,40 @@ def ext4(place):
 def test_ext4_as_source(ext4, mount):
     twins = Twins(mount(source=new_folder(ext4, "source")), os.path.join(ext4, "native"))
     assert twins.same(a_days_work)[:2] == WANTED
+
+
+@pytest.fixture(params=["btrfs", "xfs"])
+def another(request, place):
+    """A file system of another kind of its own, in a file."""
+    make_image(place + "/image", kind=request.param)
+    with mounted_at(new_folder(place, request.param), "-o", "loop", place + "/image") as point:
+        yield point
+
+
+def test_another_file_system_as_source(another, mount, mode):
+    twins = Twins(mount(source=new_folder(another, "source"), options=mode.options), os.path.join(another, "native"))
+    assert twins.same(a_days_work)[:2] == WANTED
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_program_does_not_meet_forever_what_it_renames_while_it_reads(another, mount, in_place):
+    """Each new name comes after all others; btrfs shows who reads no more than there was at the beginning."""
+    mounted = mount(source=new_folder(another, "source"), in_place=in_place)
+    names = [f"a file with a rather long name {number}" for number in range(2000)]
+    for name in names:
+        make_file(mounted.path(name), b"")
+    met = 0
+    with os.scandir(mounted.point) as entries:
+        for entry in entries:
+            met += 1
+            assert met <= 2 * len(names), "it goes on for ever"
+            os.rename(entry.path, mounted.path("another name"))
+            os.rename(mounted.path("another name"), entry.path)
+    assert met >= len(names) and sorted(os.listdir(mounted.point)) == sorted(names)
+    # The source must outlive what the fixture looks at, which does not look for the mount here.
+    mounted.unmount()
+    mounted.stop()
+    mounted.check()
 
 
 def test_a_whole_file_system_as_source(ext4, mount):
