@@ -11,6 +11,7 @@
  */
 #include "eventlog/drain.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "eventlog/durable.h"
 #include "eventlog/eventlog.h"
@@ -67,14 +68,6 @@ struct drain {
 	unsigned newest;                /* index into it; under mutex */
 };
 
-static int64_t monotonic_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 int drain_create(struct journal *journal, struct store *store, struct durable *durable,
 		 uint64_t stored_seq, struct drain **out)
 {
@@ -93,7 +86,7 @@ int drain_create(struct journal *journal, struct store *store, struct durable *d
 	drain->durable = durable;
 	drain->stored_seq = stored_seq;
 	drain->oldest_seq = oldest ? oldest : stored_seq + 1;
-	drain->samples[0] = (struct sample){ monotonic_ms(), journal_next_seq(journal) };
+	drain->samples[0] = (struct sample){ clock_now_ms(), journal_next_seq(journal) };
 	pthread_mutex_init(&drain->mutex, NULL);
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -217,7 +210,7 @@ int drain_run(struct drain *drain)
 
 static void take_sample(struct drain *drain)
 {
-	int64_t now_ms = monotonic_ms();
+	int64_t now_ms = clock_now_ms();
 
 	if (now_ms - drain->samples[drain->newest].at_ms < SAMPLE_MS)
 		return;
@@ -276,7 +269,7 @@ static bool is_hurried(const struct drain *drain)
 /* Sleep until @until says so or somebody woke us. Under mutex. */
 static void sleep_ms(struct drain *drain, int64_t timeout_ms)
 {
-	int64_t until_ms = monotonic_ms() + timeout_ms;
+	int64_t until_ms = clock_now_ms() + timeout_ms;
 	struct timespec until = { until_ms / 1000, until_ms % 1000 * 1000000 };
 
 	while (!is_hurried(drain))
@@ -298,7 +291,7 @@ static void sleep_idle(struct drain *drain)
  */
 static void gather(struct drain *drain)
 {
-	int64_t end_ms = monotonic_ms() + GATHER_MS;
+	int64_t end_ms = clock_now_ms() + GATHER_MS;
 	uint64_t next;
 
 	do {
@@ -309,7 +302,7 @@ static void gather(struct drain *drain)
 		pthread_mutex_unlock(&drain->mutex);
 		journal_prefault(drain->journal);
 		pthread_mutex_lock(&drain->mutex);
-	} while (!is_hurried(drain) && journal_next_seq(drain->journal) != next && monotonic_ms() < end_ms);
+	} while (!is_hurried(drain) && journal_next_seq(drain->journal) != next && clock_now_ms() < end_ms);
 }
 
 /*
@@ -336,7 +329,7 @@ static bool wait_for_work(struct drain *drain, bool is_idle)
 /* After a failure nothing but the time, or the end, wakes it. */
 static void wait_for_retry(struct drain *drain)
 {
-	int64_t until_ms = monotonic_ms() + RETRY_MS;
+	int64_t until_ms = clock_now_ms() + RETRY_MS;
 	struct timespec until = { until_ms / 1000, until_ms % 1000 * 1000000 };
 
 	pthread_mutex_lock(&drain->mutex);
@@ -483,7 +476,7 @@ static struct sample rate_base(const struct drain *drain, int64_t now_ms)
 
 double drain_rate(struct drain *drain)
 {
-	int64_t now_ms = monotonic_ms();
+	int64_t now_ms = clock_now_ms();
 	struct sample base;
 
 	pthread_mutex_lock(&drain->mutex);

@@ -1,5 +1,6 @@
 #include "eventlog/follow.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "eventlog/tree_apply.h"
 #include "proto/event.h"
@@ -14,14 +15,6 @@ enum {
 	SPINS = 16,       /* looks at a request before sleeping: most end in microseconds */
 	PAUSE_NS = 100000,
 };
-
-static int64_t monotonic_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* Events that are gone cannot be done to the tree, so it is worth nothing. */
 static int start_anew(struct follow *follow)
@@ -46,7 +39,7 @@ int follow_init(struct follow *follow, const char *state_path)
 		r = eventlog_cursor_open(follow->log, follow->progress.seq + 1, &follow->cursor);
 	if (r == 0)
 		r = tree_begin(follow->tree);
-	follow->saved_ms = monotonic_ms();
+	follow->saved_ms = clock_now_ms();
 	if (r == 0 && follow->progress.seq + 1 < eventlog_oldest_seq(follow->log))
 		r = start_anew(follow);
 	return r;
@@ -68,7 +61,7 @@ int follow_save(struct follow *follow)
 		r = tree_commit(follow->tree, &follow->progress);
 	if (r == 0)
 		r = tree_begin(follow->tree);
-	follow->saved_ms = monotonic_ms();
+	follow->saved_ms = clock_now_ms();
 	return r;
 }
 
@@ -162,7 +155,7 @@ int follow_to_end(struct follow *follow, const struct follow_name *name)
 	}
 	if (r == -ENODATA)
 		r = start_anew(follow);
-	if (r == 0 && monotonic_ms() - follow->saved_ms > SAVE_MS)
+	if (r == 0 && clock_now_ms() - follow->saved_ms > SAVE_MS)
 		r = follow_save(follow);
 	return r < 0 ? r : answer;
 }

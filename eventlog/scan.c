@@ -12,6 +12,7 @@
  */
 #include "eventlog/scan.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/scope.h"
 #include "eventlog/compare.h"
@@ -72,14 +73,6 @@ struct place {
 	const char *name;
 	size_t length;
 };
-
-static int64_t monotonic_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* ---- Rows to come back to ---- */
 
@@ -663,7 +656,7 @@ static void set_numbers(struct scan *scan, bool is_finished)
 	progress->is_finished = is_finished;
 	progress->entries = scan->entries;
 	progress->differences = scan->differences;
-	progress->duration_ms = monotonic_ms() - scan->started_ms;
+	progress->duration_ms = clock_now_ms() - scan->started_ms;
 }
 
 static int compare_all(struct scan *scan)
@@ -702,7 +695,7 @@ static void end(struct scan *scan, int r)
 	if (r == -ECANCELED)
 		return;
 	if (!scan->duration_ms)
-		scan->duration_ms = monotonic_ms() - scan->started_ms;
+		scan->duration_ms = clock_now_ms() - scan->started_ms;
 	if (r < 0)
 		log_warning("the tree could not be compared with the log: %s", strerror(-r));
 	atomic_store(&scan->state, r < 0 ? SCAN_FAILED : SCAN_DONE);
@@ -742,7 +735,7 @@ int scan_start(const struct scan_options *options, struct eventlog *log, struct 
 	scan->rules.started_ns = now.tv_sec * 1000000000ll + now.tv_nsec;
 	scan->rules.was_unclean = options->was_unclean;
 	scan->follow.log = log;
-	scan->started_ms = monotonic_ms();
+	scan->started_ms = clock_now_ms();
 	scan->state = options->mode == SCAN_OFF ? SCAN_IS_OFF : SCAN_WAITING;
 	if (options->mode != SCAN_OFF) {
 		r = -pthread_create(&scan->thread, NULL, run, scan);
@@ -785,7 +778,7 @@ void scan_stat(const struct scan *scan, struct scan_stat *out)
 		.duration_ms = scan->duration_ms,
 	};
 	if (out->state == SCAN_WAITING || out->state == SCAN_RUNNING)
-		out->duration_ms = monotonic_ms() - scan->started_ms;
+		out->duration_ms = clock_now_ms() - scan->started_ms;
 }
 
 const char *scan_state_name(enum scan_state state)

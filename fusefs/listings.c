@@ -1,9 +1,10 @@
 #include "fusefs/listings.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum { SLOTS = 1 << 15 };
 
@@ -17,14 +18,6 @@ struct listings {
 	unsigned first, count;
 	struct listing slots[SLOTS]; /* a ring, oldest first */
 };
-
-static int64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000ll + now.tv_nsec;
-}
 
 int listings_create(struct listings **out)
 {
@@ -47,7 +40,7 @@ void listings_destroy(struct listings *listings)
 
 bool listings_add(struct listings *listings, uint64_t nodeid)
 {
-	struct listing listing = { .nodeid = nodeid, .begun_ns = now_ns() };
+	struct listing listing = { .nodeid = nodeid, .begun_ns = clock_now_ns() };
 	bool is_first;
 
 	pthread_mutex_lock(&listings->lock);

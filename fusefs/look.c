@@ -1,5 +1,6 @@
 #include "fusefs/look.h"
 
+#include "base/clock.h"
 #include "fusefs/listings.h"
 #include "fusefs/ops.h"
 #include "fusefs/streams.h"
@@ -51,13 +52,11 @@ static void drop_pages(void *userdata, struct open_inode *inode)
 /* Not by who answers requests: a page is locked while its names are copied to a program, which may need an answer for that. */
 static void drop_listings(struct fs *fs)
 {
+	const int64_t until_ns = clock_now_ns();
 	uint64_t nodeids[64];
-	struct timespec now;
 	size_t count;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	while (fs->listings &&
-	       (count = listings_take(fs->listings, now.tv_sec * 1000000000ll + now.tv_nsec, nodeids, 64)) > 0)
+	while (fs->listings && (count = listings_take(fs->listings, until_ns, nodeids, 64)) > 0)
 		for (size_t i = 0; i < count; i++)
 			(void)fuse_lowlevel_notify_inval_inode(fs->session, nodeids[i], 0, 0);
 }

@@ -1,11 +1,11 @@
 #include "fusefs/streams.h"
 
+#include "base/clock.h"
 #include "fusefs/file.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum { STREAMS_MAX = 128, IDLE_S = 10 };
 
@@ -19,14 +19,6 @@ struct streams {
 	unsigned count;
 	struct stream slots[STREAMS_MAX];
 };
-
-static int64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000ll + now.tv_nsec;
-}
 
 static void close_file(struct file *file)
 {
@@ -120,7 +112,7 @@ void streams_put(struct streams *streams, struct file *file, bool is_at_end)
 		pthread_mutex_lock(&streams->lock);
 		slot = choose_slot(streams);
 		old = take_slot(streams, slot);
-		*slot = (struct stream){ .file = file, .used_ns = now_ns() };
+		*slot = (struct stream){ .file = file, .used_ns = clock_now_ns() };
 		streams->count++;
 		pthread_mutex_unlock(&streams->lock);
 	}
@@ -141,7 +133,7 @@ static struct file *take_idle(struct streams *streams, int64_t until_ns)
 
 bool streams_close_idle(struct streams *streams)
 {
-	int64_t until_ns = now_ns() - IDLE_S * 1000000000ll;
+	int64_t until_ns = clock_now_ns() - IDLE_S * 1000000000ll;
 	struct file *file;
 	bool are_left;
 

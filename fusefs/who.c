@@ -1,5 +1,6 @@
 #include "fusefs/who.h"
 
+#include "base/clock.h"
 #include "fusefs/execs.h"
 
 #include <errno.h>
@@ -8,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -35,14 +35,6 @@ void who_finish(struct who *who)
 {
 	for (int i = 0; i < WHO_SLOTS; i++)
 		forget(&who->slots[i]);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
 static uint64_t count_execs(const struct who *who)
@@ -135,7 +127,7 @@ const struct who_slot *who_find(struct who *who, pid_t tid, bool is_hot)
 
 		return &nobody;
 	}
-	now = now_ns();
+	now = clock_now_ns();
 	is_known = slot->tid == tid && is_fresh(who, slot, now, is_hot);
 	slot->asked_ns = now;
 	if (!is_known && (slot->tid != tid || refresh(who, slot) < 0))

@@ -1,17 +1,9 @@
 #include "fusefs/listings.h"
 
+#include "base/clock.h"
 #include "check.h"
 
 #include <stdbool.h>
-#include <time.h>
-
-static int64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000ll + now.tv_nsec;
-}
 
 static void what_was_listed_is_taken_once_and_in_order(void)
 {
@@ -21,11 +13,11 @@ static void what_was_listed_is_taken_once_and_in_order(void)
 	check(listings_create(&listings) == 0);
 	for (uint64_t nodeid = 1; nodeid <= 6; nodeid++)
 		listings_add(listings, nodeid);
-	check(listings_take(listings, now_ns() + 1, nodeids, 4) == 4);
+	check(listings_take(listings, clock_now_ns() + 1, nodeids, 4) == 4);
 	check(nodeids[0] == 1 && nodeids[3] == 4);
-	check(listings_take(listings, now_ns() + 1, nodeids, 4) == 2);
+	check(listings_take(listings, clock_now_ns() + 1, nodeids, 4) == 2);
 	check(nodeids[0] == 5 && nodeids[1] == 6);
-	check(listings_take(listings, now_ns() + 1, nodeids, 4) == 0);
+	check(listings_take(listings, clock_now_ns() + 1, nodeids, 4) == 0);
 	check(listings_is_empty(listings));
 	listings_destroy(listings);
 }
@@ -38,9 +30,9 @@ static void the_first_tells_that_it_is(void)
 	check(listings_create(&listings) == 0);
 	check(listings_add(listings, 1));
 	check(!listings_add(listings, 2));
-	check(listings_take(listings, now_ns() + 1, &nodeid, 1) == 1);
+	check(listings_take(listings, clock_now_ns() + 1, &nodeid, 1) == 1);
 	check(!listings_add(listings, 3));
-	while (listings_take(listings, now_ns() + 1, &nodeid, 1) == 1)
+	while (listings_take(listings, clock_now_ns() + 1, &nodeid, 1) == 1)
 		;
 	check(listings_add(listings, 4));
 	listings_destroy(listings);
@@ -54,8 +46,8 @@ static void what_is_listed_later_stays(void)
 
 	check(listings_create(&listings) == 0);
 	listings_add(listings, 1);
-	between = now_ns() + 1;
-	while (now_ns() <= between)
+	between = clock_now_ns() + 1;
+	while (clock_now_ns() <= between)
 		;
 	listings_add(listings, 2);
 	check(listings_take(listings, between, nodeids, 4) == 1 && nodeids[0] == 1);
@@ -72,7 +64,7 @@ static void more_than_there_is_room_for_does_not_harm(void)
 	check(listings_create(&listings) == 0);
 	for (uint64_t nodeid = 1; nodeid <= 100 * 1000; nodeid++)
 		listings_add(listings, nodeid);
-	for (size_t n; (n = listings_take(listings, now_ns() + 1, nodeids, 4)) > 0; taken += n)
+	for (size_t n; (n = listings_take(listings, clock_now_ns() + 1, nodeids, 4)) > 0; taken += n)
 		check(nodeids[0] == taken + 1);
 	check(taken == 32768);
 	check(listings_add(listings, 1));
