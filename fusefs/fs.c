@@ -247,6 +247,18 @@ static bool has_admin(void)
 	return syscall(SYS_capget, &header, data) == 0 && data[0].effective & (1u << CAP_SYS_ADMIN);
 }
 
+/* Of which directories the kernel keeps what it has read is not known after a take-over: so all are to be dropped. */
+static int make_listings(struct fs *fs)
+{
+	int r = listings_create(&fs->listings);
+	uint32_t position = 0;
+	uint64_t nodeid;
+
+	while (r == 0 && fs->options.is_takeover && inodes_next_directory(fs->inodes, &position, &nodeid))
+		(void)listings_add(fs->listings, nodeid);
+	return r;
+}
+
 static int make_parts(struct fs *fs)
 {
 	bool use_passthrough = fs->options.passthrough != FS_OFF && has_admin();
@@ -271,7 +283,7 @@ static int make_parts(struct fs *fs)
 	if (r == 0)
 		r = streams_create(&fs->streams);
 	if (r == 0 && !fs->options.is_in_place)
-		r = listings_create(&fs->listings);
+		r = make_listings(fs);
 	if (r == 0)
 		r = make_session(fs);
 	/* An unprivileged daemon may not count, and does without. */

@@ -617,6 +617,20 @@ void inodes_visit_backing(struct inodes *inodes, void (*visit)(void *userdata, u
 	pthread_mutex_unlock(&inodes->lock);
 }
 
+bool inodes_next_directory(struct inodes *inodes, uint32_t *position, uint64_t *out)
+{
+	bool is_found = false;
+
+	pthread_mutex_lock(&inodes->lock);
+	while (!is_found && ++*position < pool_end(inodes->inodes))
+		is_found = pool_generation(inodes->inodes, *position) &&
+			   inode_at(inodes, *position)->type == S_IFDIR >> 12;
+	if (is_found)
+		*out = nodeid_of(inodes, *position);
+	pthread_mutex_unlock(&inodes->lock);
+	return is_found;
+}
+
 int32_t inode_backing_id(struct inodes *inodes, uint64_t nodeid)
 {
 	int32_t backing_id = 0;

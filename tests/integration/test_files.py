@@ -1258,6 +1258,18 @@ def test_a_listing_is_read_again_in_time_though_the_directory_seems_unchanged(be
     becomes(lambda: os.listdir(folder) == [], "a removed name in a listing")
 
 
+def test_a_listing_outlives_its_worker_no_longer_than_another(mount, disk_place):
+    behind = mount_to_go_behind(mount, disk_place, "transport=classic")
+    behind.expect_stderr = True
+    real, folder = os.path.join(behind.source, "d"), behind.path("d")
+    was = os.stat(real)
+    assert os.listdir(folder) == []
+    behind.kill_worker()
+    make_file(os.path.join(real, "new"), b"x")
+    os.utime(real, ns=(was.st_atime_ns, was.st_mtime_ns))
+    becomes(lambda: os.listdir(folder) == ["new"], "a new name in a listing")
+
+
 def walked(path):
     """How many files a walk finds that looks at each."""
     return sum(len([os.lstat(os.path.join(folder, name)) for name in names]) for folder, _, names in os.walk(path))
