@@ -163,26 +163,32 @@ def watchdog(request, tmpfs_folder, disk_folder):
 
 # ---- Modes and users ----
 
-@contextlib.contextmanager
-def uring_enabled():
+@pytest.fixture(autouse=True)
+def uring_switch():
+    """
+    Whether there is FUSE over io_uring, left as it was found. Automatic, so that it is put back only when the mounts of the test are gone:
+    a worker that follows a killed one may still be about to use it.
+    """
+    if not os.path.exists(harness.URING_SWITCH):
+        yield None
+        return
     with open(harness.URING_SWITCH) as switch:
         before = switch.read()
+    yield harness.URING_SWITCH
+    with open(harness.URING_SWITCH) as switch:
+        if switch.read() == before:
+            return
     with open(harness.URING_SWITCH, "w") as switch:
-        switch.write("Y")
-    try:
-        yield
-    finally:
-        with open(harness.URING_SWITCH, "w") as switch:
-            switch.write(before)
+        switch.write(before)
 
 
 @pytest.fixture
-def with_uring():
+def with_uring(uring_switch):
     """FUSE over io_uring is switched on, as an administrator does it."""
-    if not os.path.exists(harness.URING_SWITCH):
+    if not uring_switch:
         pytest.skip("this kernel has no FUSE over io_uring")
-    with uring_enabled():
-        yield
+    with open(uring_switch, "w") as switch:
+        switch.write("Y")
 
 
 @pytest.fixture(params=MODES, ids=lambda mode: f"{mode.transport}-passthrough_{mode.passthrough}")
