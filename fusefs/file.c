@@ -41,6 +41,12 @@ int files_create(struct tables *tables, struct files **out)
 	return 0;
 }
 
+void file_drop_entries(struct file *file)
+{
+	file->dir_is_ahead = file->dir_is_ahead || file->dir_at < file->dir_used;
+	file->dir_used = file->dir_at = 0;
+}
+
 void file_init_unasked(struct file *file, uint64_t nodeid)
 {
 	*file = (struct file){ .nodeid = nodeid, .is_dir = true, .fd = -1 };

@@ -32,6 +32,7 @@ struct file {
 	char *dir_buffer;          /* directories: entries read ahead */
 	uint32_t dir_used, dir_at; /* bytes in dir_buffer, and where the next entry stands */
 	int64_t dir_next;          /* d_off of the entry before dir_at: what the kernel asks for next */
+	bool dir_is_ahead;         /* the descriptor stands behind dir_next */
 };
 
 /** Make the table over @tables. Returns 0 or -ENOMEM. */
@@ -55,11 +56,14 @@ struct file *file_find(struct files *files, uint64_t fh);
 /** The file that a repeated OPEN, OPENDIR, CREATE or TMPFILE has made already, or NULL. Slow: looks at all. */
 struct file *file_find_request(struct files *files, uint64_t request);
 
-/** A directory that the kernel has opened without asking: for one request, and in no table. file_finish() ends it. */
+/** A directory that the kernel has opened without asking: it is in no table. file_finish() ends it. */
 void file_init_unasked(struct file *file, uint64_t nodeid);
 
 /** Closes the descriptor. One that is zero but for fd = -1 is fine. */
 void file_finish(struct file *file);
+
+/** What was read ahead of a directory is not to be given any more. */
+void file_drop_entries(struct file *file);
 
 /** Close and forget. The open_inode stays the caller's to close. */
 void file_destroy(struct files *files, struct file *file);

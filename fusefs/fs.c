@@ -11,6 +11,7 @@
 #include "fusefs/execs.h"
 #include "fusefs/listings.h"
 #include "fusefs/look.h"
+#include "fusefs/notifier.h"
 #include "fusefs/ops.h"
 #include "fusefs/resent.h"
 #include "fusefs/session.h"
@@ -36,6 +37,7 @@ enum {
 	THREADS_MIN = 4,
 	BACKGROUND_MAX = 64,            /* releases and read-ahead under way at a time */
 	REACH_MAX = 4096,               /* descriptors cached at most */
+	STREAMS_MAX = 128,              /* directories kept open for who reads them */
 };
 
 static const char *const opcode_names[FS_OPCODE_MAX] = {
@@ -209,14 +211,27 @@ static int make_session(struct fs *fs)
 	return fuse_session_mount(fs->session, text) == 0 ? 0 : -EBADF;
 }
 
-/* A quarter of what may be open: programs' own opens need the rest. */
-static unsigned reach_limit(void)
+/* A @part-th of what may be open, @max at most. */
+static unsigned descriptors(unsigned part, unsigned max)
 {
 	struct rlimit limit;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur / 4 > REACH_MAX)
-		return REACH_MAX;
-	return limit.rlim_cur / 4;
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur / part > max)
+		return max;
+	return limit.rlim_cur / part;
+}
+
+/* Programs' own opens need the rest. */
+static unsigned reach_limit(void)
+{
+	return descriptors(4, REACH_MAX);
+}
+
+static unsigned streams_limit(void)
+{
+	unsigned limit = descriptors(16, STREAMS_MAX);
+
+	return limit ? limit : 1;
 }
 
 void fs_reserve_descriptors(int any_fd)
@@ -251,11 +266,9 @@ static bool has_admin(void)
 static int make_listings(struct fs *fs)
 {
 	int r = listings_create(&fs->listings);
-	uint32_t position = 0;
-	uint64_t nodeid;
 
-	while (r == 0 && fs->options.is_takeover && inodes_next_directory(fs->inodes, &position, &nodeid))
-		(void)listings_add(fs->listings, nodeid);
+	if (r == 0 && fs->options.is_takeover)
+		(void)listings_add_all(fs->listings);
 	return r;
 }
 
@@ -269,7 +282,9 @@ static int make_parts(struct fs *fs)
 		return -EPERM;
 	if (fstatat(fs->options.source_fd, "", &root, AT_EMPTY_PATH) < 0)
 		return -errno;
-	r = tables_open(fs->options.tables_fd, &fs->tables);
+	r = notifier_start(fs->options.fuse_fd, &fs->notifier);
+	if (r == 0)
+		r = tables_open(fs->options.tables_fd, &fs->tables);
 	if (r == 0)
 		r = inodes_create(&fs->tables, &root, &fs->inodes);
 	if (r == 0)
@@ -281,7 +296,7 @@ static int make_parts(struct fs *fs)
 	if (r == 0 && fs->options.is_takeover)
 		r = files_adopt(fs->files, fs->modes);
 	if (r == 0)
-		r = streams_create(&fs->streams);
+		r = streams_create(streams_limit(), &fs->streams);
 	if (r == 0 && !fs->options.is_in_place)
 		r = make_listings(fs);
 	if (r == 0)
@@ -337,6 +352,7 @@ void fs_destroy(struct fs *fs)
 {
 	if (!fs)
 		return;
+	notifier_stop(fs->notifier);
 	if (fs->session)
 		fuse_session_destroy(fs->session);
 	else

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "fusefs/listings.h"
+#include "fusefs/notifier.h"
 #include "fusefs/ops.h"
 #include "fusefs/streams.h"
 
@@ -9,7 +10,11 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { PERIOD_S = 1, SETTLE_AFTER_S = 30 };
+enum {
+	PERIOD_MS = 900,
+	IN_FLIGHT_MS = 100,     /* from when a listing was asked for until the kernel keeps it: together with a period, a second */
+	SETTLE_AFTER = 33,      /* periods: half a minute */
+};
 
 struct look {
 	struct fs *fs;
@@ -20,6 +25,7 @@ struct look {
 	bool has_pages;          /* guarded by lock: some inode has pages to be dropped */
 	bool is_stopping;        /* guarded by lock */
 	unsigned settle_in;      /* periods until what could not be settled at the take-over is tried again; 0: it has been */
+	int64_t due_ns;          /* CLOCK_MONOTONIC: the end of the period */
 };
 
 static void visit(void *userdata, struct open_inode *inode)
@@ -45,37 +51,57 @@ static void drop_pages(void *userdata, struct open_inode *inode)
 {
 	struct fs *fs = userdata;
 
-	if (atomic_exchange(&inode->has_pages, false))
-		(void)fuse_lowlevel_notify_inval_inode(fs->session, inode->nodeid, 0, 0);
+	if (atomic_exchange(&inode->has_pages, false) && !notifier_drop(fs->notifier, &inode->nodeid, 1))
+		atomic_store(&inode->has_pages, true);
 }
 
-/* Not by who answers requests: a page is locked while its names are copied to a program, which may need an answer for that. */
-static void drop_listings(struct fs *fs)
+/* Every directory that the kernel may know. Returns whether the notifier was told of all. */
+static bool drop_all_listings(struct fs *fs)
 {
-	const int64_t until_ns = clock_now_ns();
-	uint64_t nodeids[64];
+	uint64_t nodeids[NOTIFIER_BATCH];
+	uint32_t position = 0;
 	size_t count;
 
-	while (fs->listings && (count = listings_take(fs->listings, until_ns, nodeids, 64)) > 0)
-		for (size_t i = 0; i < count; i++)
-			(void)fuse_lowlevel_notify_inval_inode(fs->session, nodeids[i], 0, 0);
+	do {
+		for (count = 0; count < NOTIFIER_BATCH && inodes_next_directory(fs->inodes, &position, &nodeids[count]); count++)
+			;
+		if (count > 0 && !notifier_drop(fs->notifier, nodeids, count))
+			return false;
+	} while (count == NOTIFIER_BATCH);
+	return true;
 }
 
-static bool has_listings(struct fs *fs)
+/* What the notifier could not be told is told again in the next period. */
+static void drop_listings(struct fs *fs)
 {
-	return fs->listings && !listings_is_empty(fs->listings);
+	const int64_t until_ns = clock_now_ns() - IN_FLIGHT_MS * 1000000ll;
+	uint64_t nodeids[NOTIFIER_BATCH];
+	size_t count;
+
+	if (!fs->listings)
+		return;
+	if (listings_take_all(fs->listings, until_ns) && !drop_all_listings(fs)) {
+		(void)listings_add_all(fs->listings);
+		return;
+	}
+	while ((count = listings_take(fs->listings, until_ns, nodeids, NOTIFIER_BATCH)) > 0) {
+		if (notifier_drop(fs->notifier, nodeids, count))
+			continue;
+		for (size_t i = 0; i < count; i++)
+			(void)listings_add(fs->listings, nodeids[i]);
+		return;
+	}
 }
 
 enum reason { STOPPING, PAGES, PERIOD };
 
-static void begin_period(struct timespec *until)
+static void begin_period(struct look *look)
 {
-	clock_gettime(CLOCK_MONOTONIC, until);
-	until->tv_sec += PERIOD_S;
+	look->due_ns = clock_now_ns() + PERIOD_MS * 1000000ll;
 }
 
-/* Waits until @until, or, with nothing to look at, for a whole period from when there is something. */
-static enum reason wait_a_while(struct look *look, struct timespec *until)
+/* Until the period ends, or, with nothing to look at, for a whole one from when there is something. */
+static enum reason wait_a_while(struct look *look)
 {
 	enum reason reason;
 	int r = 0;
@@ -83,10 +109,12 @@ static enum reason wait_a_while(struct look *look, struct timespec *until)
 	pthread_mutex_lock(&look->lock);
 	while (!look->is_stopping && !look->has_pages && r != ETIMEDOUT) {
 		if (look->is_awake || look->settle_in) {
-			r = pthread_cond_timedwait(&look->changed, &look->lock, until);
+			const struct timespec due = { look->due_ns / 1000000000, look->due_ns % 1000000000 };
+
+			r = pthread_cond_timedwait(&look->changed, &look->lock, &due);
 		} else {
 			pthread_cond_wait(&look->changed, &look->lock);
-			begin_period(until);
+			begin_period(look);
 		}
 	}
 	reason = look->is_stopping ? STOPPING : look->has_pages ? PAGES : PERIOD;
@@ -95,36 +123,42 @@ static enum reason wait_a_while(struct look *look, struct timespec *until)
 	return reason;
 }
 
+static bool has_something(struct fs *fs)
+{
+	return modes_have_mappable(fs->modes) || !streams_is_empty(fs->streams) ||
+	       (fs->listings && !listings_is_empty(fs->listings));
+}
+
 static void look_around(struct look *look)
 {
 	struct fs *fs = look->fs;
-	bool are_reading;
 
 	modes_visit_mappable(fs->modes, visit, fs);
 	drop_listings(fs);
-	are_reading = streams_close_idle(fs->streams);
+	streams_close_idle(fs->streams);
 	if (look->settle_in && --look->settle_in == 0)
 		(void)settle_orphans(fs->options.source_fd, fs->log, fs->resent);
+	/* Under the lock: what comes after it was looked for wakes the thread again. */
 	pthread_mutex_lock(&look->lock);
-	look->is_awake = modes_have_mappable(fs->modes) || has_listings(fs) || are_reading;
+	look->is_awake = has_something(fs);
 	pthread_mutex_unlock(&look->lock);
 }
 
 static void *run(void *argument)
 {
 	struct look *look = argument;
-	struct timespec until;
 	enum reason reason;
 
 	pthread_setname_np(pthread_self(), "hrfs-look");
-	begin_period(&until);
-	while ((reason = wait_a_while(look, &until)) != STOPPING) {
-		if (reason == PAGES) {
+	begin_period(look);
+	while ((reason = wait_a_while(look)) != STOPPING) {
+		if (reason == PAGES)
 			modes_visit_mappable(look->fs->modes, drop_pages, look->fs);
-		} else {
-			look_around(look);
-			begin_period(&until);
-		}
+		/* Pages may come all the time. */
+		if (clock_now_ns() < look->due_ns)
+			continue;
+		look_around(look);
+		begin_period(look);
 	}
 	return NULL;
 }
@@ -139,7 +173,7 @@ int look_start(struct fs *fs, struct look **out)
 		return -ENOMEM;
 	look->fs = fs;
 	look->is_awake = true;
-	look->settle_in = fs->options.is_takeover ? SETTLE_AFTER_S / PERIOD_S : 0;
+	look->settle_in = fs->options.is_takeover ? SETTLE_AFTER : 0;
 	pthread_mutex_init(&look->lock, NULL);
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);

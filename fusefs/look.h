@@ -2,8 +2,8 @@
  * Look: a thread that looks about once a second whether files were changed through a mapping.
  *
  * Such stores make no request. The thread compares each file that is open for reading and writing with its baseline; with no such
- * file open it sleeps. It also drops what the kernel keeps and should not: pages that such stores would make stale, and listings.
- * And it closes directories that nobody reads any more.
+ * file open it sleeps. It also has dropped what the kernel keeps and should not: pages that such stores would make stale, and listings
+ * (fusefs/notifier.h). And it closes directories that nobody reads any more.
  */
 #pragma once
 
@@ -19,8 +19,7 @@ void look_wake(struct look *look);
 
 /**
  * The kernel was given pages of a file for its cache, where no store through a mapping will change them (splice(2) and sendfile(2)
- * from a descriptor that can write fill it): have them dropped. Not by the calling thread, because a page stays locked while the kernel
- * waits for an answer that may be its own. Any thread; NULL is fine.
+ * from a descriptor that can write fill it): have them dropped. Any thread; NULL is fine.
  */
 void look_drop_pages(struct look *look, struct open_inode *inode);
 

@@ -456,7 +456,11 @@ void fs_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t t
 
 /* ---- reading directories ---- */
 
-enum { DIR_BUFFER = 32768 };
+enum {
+	DIR_BUFFER = 32768,
+	DIR_BUFFER_MIN = 512, /* the longest entry fits */
+	PLUS_FACTOR = 4,      /* an entry with attributes is that much longer, about */
+};
 
 /* As getdents64(2) writes it. */
 struct dirent64_record {
@@ -520,8 +524,11 @@ void fs_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	op_reply_error(op, 0);
 }
 
-/* The entry after @offset, from the buffer where it goes on from there. Returns 1, 0 at the end, or a negative errno. */
-static int next_entry(struct file *file, int fd, off_t offset, struct dirent64_record **out)
+/*
+ * The entry after @offset, from the buffer where it goes on from there; else @size bytes of entries are read. Returns 1, 0 at the end, or a
+ * negative errno.
+ */
+static int next_entry(struct file *file, int fd, off_t offset, size_t size, struct dirent64_record **out)
 {
 	ssize_t n;
 
@@ -532,9 +539,10 @@ static int next_entry(struct file *file, int fd, off_t offset, struct dirent64_r
 	}
 	if (file->dir_at >= file->dir_used || file->dir_next != offset) {
 		/* Always, not only after a seek: rewinddir(3) must see what is new. */
-		if ((file->dir_next != offset || offset == 0) && lseek(fd, offset, SEEK_SET) < 0)
+		if ((file->dir_next != offset || offset == 0 || file->dir_is_ahead) && lseek(fd, offset, SEEK_SET) < 0)
 			return -errno;
-		n = syscall(SYS_getdents64, fd, file->dir_buffer, DIR_BUFFER);
+		file->dir_is_ahead = false;
+		n = syscall(SYS_getdents64, fd, file->dir_buffer, size);
 		if (n <= 0) {
 			file->dir_used = file->dir_at = 0;
 			file->dir_next = offset;
@@ -586,6 +594,14 @@ static size_t add_plus(struct op *op, uint64_t dir, int fd, char *buffer, size_t
 /* WITH_ROOM: for attributes, as it was asked for, but without them. */
 enum listing { NAMES_ONLY, WITH_ROOM, WITH_ATTRIBUTES };
 
+/* Bytes of entries, for a reply of @room: what does not fit into it is read again with the next one. */
+static size_t worth_reading(size_t room, enum listing form)
+{
+	size_t size = form == NAMES_ONLY ? room : room / PLUS_FACTOR;
+
+	return size < DIR_BUFFER_MIN ? DIR_BUFFER_MIN : size > DIR_BUFFER ? DIR_BUFFER : size;
+}
+
 static ssize_t fill_entries(struct op *op, uint64_t dir, struct file *file, int fd, char *buffer,
 			    size_t size, off_t offset, enum listing form)
 {
@@ -593,7 +609,7 @@ static ssize_t fill_entries(struct op *op, uint64_t dir, struct file *file, int 
 	size_t filled = 0;
 	int r;
 
-	while ((r = next_entry(file, fd, offset, &entry)) > 0) {
+	while ((r = next_entry(file, fd, offset, worth_reading(size - filled, form), &entry)) > 0) {
 		size_t used = form == NAMES_ONLY ? add_plain(op, buffer + filled, size - filled, entry) :
 						   add_plus(op, dir, fd, buffer + filled, size - filled, entry,
 							    form == WITH_ATTRIBUTES);
@@ -618,14 +634,15 @@ static void note_listing(struct fs *fs, uint64_t nodeid)
 /* The open directory that @fi names, or the stream of one that was opened without us. */
 static struct file *begin_reading(struct op *op, uint64_t nodeid, off_t offset, const struct fuse_file_info *fi)
 {
-	return fi->fh ? file_find(op->fs->files, fi->fh) : streams_take(op->fs->streams, nodeid, offset);
+	return fi->fh ? file_find(op->fs->files, fi->fh) :
+			streams_take(op->fs->streams, nodeid, op->context->pid, offset);
 }
 
 static void end_reading(struct op *op, struct file *file, const struct fuse_file_info *fi, bool is_at_end)
 {
 	if (fi->fh)
 		return;
-	streams_put(op->fs->streams, file, is_at_end);
+	streams_put(op->fs->streams, file, op->context->pid, is_at_end);
 	if (!is_at_end)
 		look_wake(op->fs->look);
 }

@@ -20,6 +20,7 @@
 struct execs;
 struct listings;
 struct look;
+struct notifier;
 struct op;
 struct resent;
 struct streams;
@@ -38,6 +39,7 @@ struct fs {
 	struct execs *execs;       /* NULL: they cannot be counted */
 	struct listings *listings; /* NULL: what the kernel keeps is never out of date */
 	struct streams *streams;
+	struct notifier *notifier;
 	struct look *look;
 	struct resent *resent;     /* what the kernel has sent again; NULL: nothing was to be */
 

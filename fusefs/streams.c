@@ -7,17 +7,18 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-enum { STREAMS_MAX = 128, IDLE_S = 10 };
+enum { IDLE_S = 10 };
 
 struct stream {
 	struct file *file;  /* owned; NULL: free */
+	pid_t reader;
 	int64_t used_ns;    /* CLOCK_MONOTONIC */
 };
 
 struct streams {
 	pthread_mutex_t lock; /* guards what follows */
-	unsigned count;
-	struct stream slots[STREAMS_MAX];
+	unsigned count, limit;
+	struct stream slots[];
 };
 
 static void close_file(struct file *file)
@@ -28,12 +29,13 @@ static void close_file(struct file *file)
 	free(file);
 }
 
-int streams_create(struct streams **out)
+int streams_create(unsigned limit, struct streams **out)
 {
-	struct streams *streams = calloc(1, sizeof(*streams));
+	struct streams *streams = calloc(1, sizeof(*streams) + limit * sizeof(streams->slots[0]));
 
 	if (!streams)
 		return -ENOMEM;
+	streams->limit = limit;
 	pthread_mutex_init(&streams->lock, NULL);
 	*out = streams;
 	return 0;
@@ -43,7 +45,7 @@ void streams_destroy(struct streams *streams)
 {
 	if (!streams)
 		return;
-	for (unsigned i = 0; i < STREAMS_MAX; i++)
+	for (unsigned i = 0; i < streams->limit; i++)
 		close_file(streams->slots[i].file);
 	pthread_mutex_destroy(&streams->lock);
 	free(streams);
@@ -61,24 +63,28 @@ static struct file *take_slot(struct streams *streams, struct stream *slot)
 	return file;
 }
 
-static struct stream *find(struct streams *streams, uint64_t nodeid, off_t offset)
+/* Where the thread has come to in the directory: to @offset, or, for 0, anywhere. */
+static struct stream *find(struct streams *streams, uint64_t nodeid, pid_t reader, off_t offset)
 {
-	for (struct stream *slot = streams->slots; slot < streams->slots + STREAMS_MAX; slot++)
-		if (slot->file && slot->file->nodeid == nodeid && slot->file->dir_next == offset)
+	for (struct stream *slot = streams->slots; slot < streams->slots + streams->limit; slot++)
+		if (slot->file && slot->file->nodeid == nodeid && slot->reader == reader &&
+		    (offset == 0 || slot->file->dir_next == offset))
 			return slot;
 	return NULL;
 }
 
-struct file *streams_take(struct streams *streams, uint64_t nodeid, off_t offset)
+struct file *streams_take(struct streams *streams, uint64_t nodeid, pid_t reader, off_t offset)
 {
 	struct file *file = NULL;
 
+	pthread_mutex_lock(&streams->lock);
+	if (streams->count > 0)
+		file = take_slot(streams, find(streams, nodeid, reader, offset));
+	pthread_mutex_unlock(&streams->lock);
 	/* From the beginning a directory is read as it is now. */
-	if (offset != 0) {
-		pthread_mutex_lock(&streams->lock);
-		if (streams->count > 0)
-			file = take_slot(streams, find(streams, nodeid, offset));
-		pthread_mutex_unlock(&streams->lock);
+	if (offset == 0) {
+		close_file(file);
+		file = NULL;
 	}
 	if (!file) {
 		file = malloc(sizeof(*file));
@@ -93,7 +99,7 @@ static struct stream *choose_slot(struct streams *streams)
 {
 	struct stream *oldest = streams->slots;
 
-	for (struct stream *slot = streams->slots; slot < streams->slots + STREAMS_MAX; slot++) {
+	for (struct stream *slot = streams->slots; slot < streams->slots + streams->limit; slot++) {
 		if (!slot->file)
 			return slot;
 		if (slot->used_ns < oldest->used_ns)
@@ -102,17 +108,18 @@ static struct stream *choose_slot(struct streams *streams)
 	return oldest;
 }
 
-void streams_put(struct streams *streams, struct file *file, bool is_at_end)
+void streams_put(struct streams *streams, struct file *file, pid_t reader, bool is_at_end)
 {
 	struct file *old = file;
 
 	if (!is_at_end) {
 		struct stream *slot;
 
+		file_drop_entries(file);
 		pthread_mutex_lock(&streams->lock);
 		slot = choose_slot(streams);
 		old = take_slot(streams, slot);
-		*slot = (struct stream){ .file = file, .used_ns = clock_now_ns() };
+		*slot = (struct stream){ .file = file, .reader = reader, .used_ns = clock_now_ns() };
 		streams->count++;
 		pthread_mutex_unlock(&streams->lock);
 	}
@@ -124,23 +131,28 @@ static struct file *take_idle(struct streams *streams, int64_t until_ns)
 	struct file *file = NULL;
 
 	pthread_mutex_lock(&streams->lock);
-	for (unsigned i = 0; i < STREAMS_MAX && !file; i++)
+	for (unsigned i = 0; i < streams->limit && !file; i++)
 		if (streams->slots[i].file && streams->slots[i].used_ns < until_ns)
 			file = take_slot(streams, &streams->slots[i]);
 	pthread_mutex_unlock(&streams->lock);
 	return file;
 }
 
-bool streams_close_idle(struct streams *streams)
+void streams_close_idle(struct streams *streams)
 {
 	int64_t until_ns = clock_now_ns() - IDLE_S * 1000000000ll;
 	struct file *file;
-	bool are_left;
 
 	while ((file = take_idle(streams, until_ns)))
 		close_file(file);
+}
+
+bool streams_is_empty(struct streams *streams)
+{
+	bool is_empty;
+
 	pthread_mutex_lock(&streams->lock);
-	are_left = streams->count > 0;
+	is_empty = streams->count == 0;
 	pthread_mutex_unlock(&streams->lock);
-	return are_left;
+	return is_empty;
 }

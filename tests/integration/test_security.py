@@ -3,7 +3,7 @@
 import contextlib
 import ctypes
 import os
-import shutil
+import signal
 import subprocess
 import threading
 
@@ -35,6 +35,23 @@ def check_capabilities(pid, expected):
     assert capabilities(pid, "CapInh") == capabilities(pid, "CapAmb") == 0
 
 
+def notifier_of(worker):
+    """The one process that the worker has forked."""
+    with open(f"/proc/{worker}/task/{worker}/children") as children:
+        (notifier,) = children.read().split()
+    return int(notifier)
+
+
+def has_another_notifier(mounted, dead):
+    """Forked by whatever thread had something to tell."""
+    worker = mounted.status()["worker_pid"]
+    children = []
+    for thread in os.listdir(f"/proc/{worker}/task"):
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/{worker}/task/{thread}/children") as pids:
+            children += pids.read().split()
+    return children and str(dead) not in children
+
+
 def check_privileges_of_root(mounted):
     status = mounted.status()
     check_capabilities(status["supervisor_pid"], WORKER_CAPABILITIES | SETPCAP)
@@ -43,8 +60,11 @@ def check_privileges_of_root(mounted):
         # A thread that helps to start ends by itself, between the two looks too; the first one stays.
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             assert capabilities(f"{status['worker_pid']}/task/{thread}", "CapPrm") & ~WORKER_CAPABILITIES == 0
-    for pid in (status["supervisor_pid"], status["worker_pid"]):
+    notifier = notifier_of(status["worker_pid"])
+    for pid in (status["supervisor_pid"], status["worker_pid"], notifier):
         assert process_status(pid)["NoNewPrivs"] == "1"
+    # It has just been forked, maybe.
+    harness.wait_until(lambda: capabilities(notifier, "CapPrm") == capabilities(notifier, "CapEff") == 0, "it to have none")
 
 
 def test_supervisor_and_worker_of_root_have_only_the_capabilities_they_need(mount, mode):
@@ -69,6 +89,22 @@ def is_on_trial(mounted):
         return mounted.status()["on_trial"]
     except (AssertionError, KeyError, OSError):
         return True
+
+
+@pytest.mark.as_user
+def test_the_notifier_holds_two_descriptors_and_ends_with_its_worker(mount):
+    mounted = mount(options="transport=classic")
+    mounted.expect_stderr = True
+    notifier = notifier_of(mounted.status()["worker_pid"])
+    harness.wait_until(lambda: sorted(os.listdir(f"/proc/{notifier}/fd")) == ["0", "1"], "the others to be closed")
+    assert os.readlink(f"/proc/{notifier}/fd/1") == "/dev/fuse"
+    mounted.kill_worker()
+    harness.wait_until(lambda: not os.path.exists(f"/proc/{notifier}"), "its end")
+    other = notifier_of(mounted.status()["worker_pid"])
+    os.kill(other, signal.SIGKILL)
+    # Another is made when there is something to tell.
+    os.mkdir(mounted.path("d"))
+    harness.wait_until(lambda: os.listdir(mounted.path("d")) == [] and has_another_notifier(mounted, other), "another")
 
 
 @pytest.mark.as_user

@@ -55,7 +55,7 @@ static void what_is_listed_later_stays(void)
 	listings_destroy(listings);
 }
 
-static void more_than_there_is_room_for_does_not_harm(void)
+static void where_there_is_no_room_all_are_to_be_dropped(void)
 {
 	struct listings *listings;
 	uint64_t nodeids[4];
@@ -67,7 +67,27 @@ static void more_than_there_is_room_for_does_not_harm(void)
 	for (size_t n; (n = listings_take(listings, clock_now_ns() + 1, nodeids, 4)) > 0; taken += n)
 		check(nodeids[0] == taken + 1);
 	check(taken == 32768);
+	check(!listings_is_empty(listings));
+	check(listings_take_all(listings, clock_now_ns() + 1));
+	check(!listings_take_all(listings, clock_now_ns() + 1));
+	check(listings_is_empty(listings));
 	check(listings_add(listings, 1));
+	listings_destroy(listings);
+}
+
+static void all_are_dropped_once_and_again_for_what_came_later(void)
+{
+	struct listings *listings;
+	int64_t before = clock_now_ns();
+
+	check(listings_create(&listings) == 0);
+	check(!listings_take_all(listings, clock_now_ns() + 1));
+	check(listings_add_all(listings));
+	check(!listings_add(listings, 1));
+	check(listings_take_all(listings, before));
+	check(listings_take_all(listings, clock_now_ns() + 1));
+	check(!listings_take_all(listings, clock_now_ns() + 1));
+	check(!listings_is_empty(listings));
 	listings_destroy(listings);
 }
 
@@ -77,7 +97,8 @@ int main(void)
 		unit(what_was_listed_is_taken_once_and_in_order),
 		unit(the_first_tells_that_it_is),
 		unit(what_is_listed_later_stays),
-		unit(more_than_there_is_room_for_does_not_harm),
+		unit(where_there_is_no_room_all_are_to_be_dropped),
+		unit(all_are_dropped_once_and_again_for_what_came_later),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
