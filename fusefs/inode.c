@@ -276,6 +276,8 @@ static void maybe_free_inode(struct inodes *inodes, uint32_t index)
 
 static bool is_same_handle(const struct inode_slot *slot, const struct inode_handle *handle)
 {
+	if (slot->born_ns && handle->born_ns && slot->born_ns != handle->born_ns)
+		return false;
 	if (!slot->handle_size || !handle->size)
 		return true;
 	return slot->handle_size == handle->size && slot->handle_type == handle->type &&
@@ -305,6 +307,7 @@ static uint32_t new_inode(struct inodes *inodes, const struct stat *attributes,
 	slot->dev = attributes->st_dev;
 	slot->ino = attributes->st_ino;
 	slot->type = attributes->st_mode >> 12;
+	slot->born_ns = handle->born_ns;
 	set_handle(slot, handle);
 	inodes->first_name[index] = 0;
 	inodes->children[index] = 0;
@@ -439,6 +442,7 @@ static void fill_view(struct inodes *inodes, uint32_t index, struct inode_view *
 	view->dev = slot->dev;
 	view->ino = slot->ino;
 	view->type = (mode_t)slot->type << 12;
+	view->handle.born_ns = slot->born_ns;
 	view->handle.type = slot->handle_type;
 	view->handle.size = slot->handle_size;
 	memcpy(view->handle.bytes, slot->handle, slot->handle_size);

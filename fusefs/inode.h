@@ -21,7 +21,9 @@ struct inodes;
 
 enum { INODE_ROOT = 1 };
 
+/** How an inode is found again, and told from a later one that was given its number. */
 struct inode_handle {
+	int64_t born_ns; /* CLOCK_REALTIME; 0: the file system does not say, or not reliably */
 	int32_t type;
 	uint8_t size; /* bytes; 0: none, or not taken yet */
 	uint8_t bytes[TABLES_HANDLE_MAX];

@@ -298,23 +298,28 @@ static void keep_open_inode(struct op *op, struct open_inode *inode)
 	reach_put(op->fs->reach, &reached);
 }
 
+/* A name that is known may have been removed behind the mount. */
+static bool has_more_links(int dir_fd, const char *name)
+{
+	struct stat now;
+
+	return fstatat(dir_fd, name, &now, AT_SYMLINK_NOFOLLOW) == 0 && now.st_nlink > 1;
+}
+
 /*
  * The inode may be losing its last name, and somebody hold it: an open file, a working directory, an O_PATH descriptor. A cached
  * descriptor keeps it until the kernel forgets it (fs_forget() drops it), which is at once when nobody does.
  */
 static void keep_inode(struct op *op, const struct inode_view *victim, int dir_fd, const char *name)
 {
-	struct open_inode *inode;
+	struct open_inode *inode = mode_ref(op->fs->modes, victim->nodeid);
 
-	if (victim->has_more_names)
-		return;
-	inode = mode_ref(op->fs->modes, victim->nodeid);
-	if (!inode) {
+	if (inode) {
+		keep_open_inode(op, inode);
+		mode_unref(op->fs->modes, inode);
+	} else if (!victim->has_more_names || !has_more_links(dir_fd, name)) {
 		reach_keep_name(op->fs->reach, victim->nodeid, dir_fd, name);
-		return;
 	}
-	keep_open_inode(op, inode);
-	mode_unref(op->fs->modes, inode);
 }
 
 static void do_remove(fuse_req_t req, unsigned opcode, enum event_op what, fuse_ino_t parent,

@@ -83,7 +83,7 @@ int op_fill_entry_fd(struct op *op, uint64_t parent, const char *name, int fd, s
 	int r;
 
 	memset(entry, 0, sizeof(*entry));
-	r = reach_identify_fd(op->fs->reach, fd, parent != 0, &entry->attr, &handle);
+	r = reach_identify_fd(op->fs->reach, fd, &entry->attr, &handle);
 	if (r == 0)
 		r = inode_learn(op->fs->inodes, parent, name, &entry->attr, &handle, NULL, &nodeid);
 	if (r == 0)

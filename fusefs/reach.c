@@ -2,10 +2,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 enum {
@@ -37,6 +40,7 @@ struct reach {
 	int source_fd;
 	uint64_t source_dev;
 	bool has_handles;
+	bool has_births; /* where files are on the source's file system itself */
 
 	pthread_mutex_t lock; /* guards all below */
 	struct reach_entry *buckets[BUCKETS];
@@ -59,6 +63,63 @@ void reach_link(int fd, char link[REACH_LINK_SIZE])
 	while (n)
 		link[at++] = digits[--n];
 	link[at] = '\0';
+}
+
+/* ---- attributes ---- */
+
+static struct timespec time_of(const struct statx_timestamp *time)
+{
+	return (struct timespec){ .tv_sec = time->tv_sec, .tv_nsec = time->tv_nsec };
+}
+
+static struct stat stat_of(const struct statx *found)
+{
+	return (struct stat){
+		.st_dev = makedev(found->stx_dev_major, found->stx_dev_minor),
+		.st_ino = found->stx_ino,
+		.st_mode = found->stx_mode,
+		.st_nlink = found->stx_nlink,
+		.st_uid = found->stx_uid,
+		.st_gid = found->stx_gid,
+		.st_rdev = makedev(found->stx_rdev_major, found->stx_rdev_minor),
+		.st_size = found->stx_size,
+		.st_blksize = found->stx_blksize,
+		.st_blocks = found->stx_blocks,
+		.st_atim = time_of(&found->stx_atime),
+		.st_mtim = time_of(&found->stx_mtime),
+		.st_ctim = time_of(&found->stx_ctime),
+	};
+}
+
+/* Attributes, and of the handle the time of birth. */
+static int look_at(const struct reach *reach, int dir_fd, const char *name, int flags, struct stat *out,
+		   struct inode_handle *out_handle)
+{
+	struct statx found;
+
+	*out_handle = (struct inode_handle){ 0 };
+	if (statx(dir_fd, name, flags | AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_BTIME, &found) < 0)
+		return -errno;
+	*out = stat_of(&found);
+	if (reach->has_births && out->st_dev == reach->source_dev && found.stx_mask & STATX_BTIME)
+		out_handle->born_ns = found.stx_btime.tv_sec * 1000000000ll + found.stx_btime.tv_nsec;
+	return 0;
+}
+
+/* Local ones, on which it never changes. On an overlay it does, when the file is copied up. */
+static bool has_births(int source_fd)
+{
+	static const unsigned long known[] = {
+		BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, F2FS_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC,
+	};
+	struct statfs source;
+
+	if (fstatfs(source_fd, &source) < 0)
+		return false;
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if ((unsigned long)source.f_type == known[i])
+			return true;
+	return false;
 }
 
 /* ---- devices and handles ---- */
@@ -148,24 +209,23 @@ static void note_device(struct reach *reach, int dir_fd, const char *name, const
 int reach_identify(struct reach *reach, int dir_fd, const char *name, struct stat *out_attributes,
 		   struct inode_handle *out_handle)
 {
-	if (fstatat(dir_fd, name, out_attributes, AT_SYMLINK_NOFOLLOW) < 0)
-		return -errno;
+	int r = look_at(reach, dir_fd, name, AT_SYMLINK_NOFOLLOW, out_attributes, out_handle);
+
+	if (r < 0)
+		return r;
 	note_device(reach, dir_fd, name, out_attributes);
-	out_handle->size = 0;
-	if (reach->has_handles && !S_ISREG(out_attributes->st_mode))
+	if (reach->has_handles && !(S_ISREG(out_attributes->st_mode) && out_handle->born_ns))
 		(void)get_handle(dir_fd, name, 0, out_handle);
 	return 0;
 }
 
-int reach_identify_fd(struct reach *reach, int fd, bool is_named, struct stat *out_attributes,
-		      struct inode_handle *out_handle)
+int reach_identify_fd(struct reach *reach, int fd, struct stat *out_attributes, struct inode_handle *out_handle)
 {
-	if (fstatat(fd, "", out_attributes, AT_EMPTY_PATH) < 0)
-		return -errno;
-	out_handle->size = 0;
-	if (reach->has_handles && !(is_named && S_ISREG(out_attributes->st_mode)))
+	int r = look_at(reach, fd, "", AT_EMPTY_PATH, out_attributes, out_handle);
+
+	if (r == 0 && reach->has_handles)
 		(void)get_handle(fd, "", AT_EMPTY_PATH, out_handle);
-	return 0;
+	return r;
 }
 
 bool reach_has_handles(const struct reach *reach)
@@ -259,19 +319,27 @@ static struct reach_entry *find_entry(struct reach *reach, uint64_t nodeid)
 	return entry;
 }
 
-static bool is_meant(const struct inode_view *view, const struct stat *attributes)
+static bool is_meant(const struct inode_view *view, const struct stat *attributes, const struct inode_handle *handle)
 {
 	return attributes->st_ino == view->ino && attributes->st_dev == view->dev &&
-	       (attributes->st_mode & S_IFMT) == view->type;
+	       (attributes->st_mode & S_IFMT) == view->type &&
+	       (!handle->born_ns || !view->handle.born_ns || handle->born_ns == view->handle.born_ns);
+}
+
+/* Whether @fd is open on the inode. */
+static bool leads_to(const struct reach *reach, int fd, const struct inode_view *view)
+{
+	struct inode_handle handle;
+	struct stat attributes;
+
+	return look_at(reach, fd, "", AT_EMPTY_PATH, &attributes, &handle) == 0 && is_meant(view, &attributes, &handle);
 }
 
 /* Whether what was borrowed unchecked is the inode; if not, it is given back and dropped. */
 static bool confirm(struct reach *reach, uint64_t nodeid, struct reached *reached)
 {
 	struct inode_view view;
-	struct stat attributes;
-	bool is_right = inode_get(reach->inodes, nodeid, &view) == 0 &&
-			fstatat(reached->fd, "", &attributes, AT_EMPTY_PATH) == 0 && is_meant(&view, &attributes);
+	bool is_right = inode_get(reach->inodes, nodeid, &view) == 0 && leads_to(reach, reached->fd, &view);
 
 	if (!is_right) {
 		reach_put(reach, reached);
@@ -410,14 +478,13 @@ static int open_by_handle(struct reach *reach, const struct inode_view *view)
 	return open_handle(mount_fd, &view->handle, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 }
 
-static int open_by_name(const struct inode_view *view, int parent_fd)
+static int open_by_name(const struct reach *reach, const struct inode_view *view, int parent_fd)
 {
-	struct stat attributes;
 	int fd = openat(parent_fd, view->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 
 	if (fd < 0)
 		return errno == ENOENT || errno == ENOTDIR ? -ESTALE : -errno;
-	if (fstatat(fd, "", &attributes, AT_EMPTY_PATH) < 0 || !is_meant(view, &attributes)) {
+	if (!leads_to(reach, fd, view)) {
 		close(fd);
 		return -ESTALE;
 	}
@@ -434,12 +501,12 @@ static int open_inode(struct reach *reach, const struct inode_view *view)
 	int fd = -ESTALE;
 
 	if (view->parent && !view->is_gone && borrow_cached(reach, view->parent, &parent))
-		fd = open_by_name(view, parent.fd);
+		fd = open_by_name(reach, view, parent.fd);
 	if (fd == -ESTALE)
 		fd = open_by_handle(reach, view);
 	if (fd == -ESTALE && view->parent && !view->is_gone && parent.fd < 0 &&
 	    reach_get(reach, view->parent, &parent) == 0)
-		fd = open_by_name(view, parent.fd);
+		fd = open_by_name(reach, view, parent.fd);
 	reach_put(reach, &parent);
 	return fd;
 }
@@ -535,6 +602,7 @@ void reach_keep_name(struct reach *reach, uint64_t nodeid, int dir_fd, const cha
 int reach_stat(struct reach *reach, uint64_t nodeid, struct stat *out)
 {
 	struct reached reached = REACHED_NONE;
+	struct inode_handle handle;
 	struct inode_view view;
 	int r;
 
@@ -543,9 +611,9 @@ int reach_stat(struct reach *reach, uint64_t nodeid, struct stat *out)
 		if (r < 0)
 			return r;
 		if (view.parent && !view.is_gone && borrow_cached(reach, view.parent, &reached)) {
-			r = fstatat(reached.fd, view.name, out, AT_SYMLINK_NOFOLLOW);
+			r = look_at(reach, reached.fd, view.name, AT_SYMLINK_NOFOLLOW, out, &handle);
 			reach_put(reach, &reached);
-			if (r == 0 && is_meant(&view, out))
+			if (r == 0 && is_meant(&view, out, &handle))
 				return 0;
 		}
 		r = reach_get(reach, nodeid, &reached);
@@ -598,6 +666,7 @@ int reach_create(struct inodes *inodes, int source_fd, unsigned limit, struct re
 	}
 	reach->source_dev = root.st_dev;
 	reach->has_handles = try_handles(fd);
+	reach->has_births = has_births(fd);
 	add_device(reach, root.st_dev, fd);
 	*out = reach;
 	return 0;

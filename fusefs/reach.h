@@ -4,7 +4,8 @@
  * No inode owns a descriptor. An O_PATH descriptor is made when one is needed (from the parent's descriptor and
  * the name, from the file handle, whichever is at hand) and kept in a bounded cache, least recently used out
  * first. What is reached is checked to be the inode that was meant: a name may have been given to another file behind
- * the mount. A regular file has no handle until it is reached: most files of a tree never are, and are found by directory and name.
+ * the mount, and its number, too. A regular file has no handle until it is made or reached where it can be told by its time of birth:
+ * most files of a tree never are, and are found by directory and name.
  *
  * Any thread; one mutex inside, never held across a system call.
  */
@@ -45,15 +46,14 @@ void reach_put(struct reach *reach, struct reached *reached);
 int reach_stat(struct reach *reach, uint64_t nodeid, struct stat *out);
 
 /**
- * Attributes and handle (but of a regular file) of @name in the directory @dir_fd, and what is needed to reach it later: notes a file
- * system that is mounted there. Returns 0 or a negative errno.
+ * Attributes and handle (of a regular file its time of birth alone, where there is one) of @name in the directory @dir_fd, and what is needed
+ * to reach it later: notes a file system that is mounted there. Returns 0 or a negative errno.
  */
 int reach_identify(struct reach *reach, int dir_fd, const char *name, struct stat *out_attributes,
 		   struct inode_handle *out_handle);
 
-/** The same of an open descriptor; the handle of a regular file as well when it has no name (@is_named). */
-int reach_identify_fd(struct reach *reach, int fd, bool is_named, struct stat *out_attributes,
-		      struct inode_handle *out_handle);
+/** The same of an open descriptor, with the handle of a regular file as well: it may lose its name while it is open. */
+int reach_identify_fd(struct reach *reach, int fd, struct stat *out_attributes, struct inode_handle *out_handle);
 
 /**
  * Cache a descriptor of @nodeid made from @fd, which is open on it: for an inode that nobody could find again (it has no name, and

@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define TABLES_MAGIC 0x6873667462617332ULL /* changes with the layout */
+#define TABLES_MAGIC 0x6873667462617333ULL /* changes with the layout */
 
 enum {
 	HEADER_SIZE = 64 * 1024,

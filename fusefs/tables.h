@@ -38,8 +38,9 @@ struct inode_slot {
 	uint8_t flags;            /* INODE_GONE */
 	uint8_t reserved;
 	uint8_t handle[TABLES_HANDLE_MAX];
+	int64_t born_ns;          /* time of birth; 0: unknown */
 };
-static_assert(sizeof(struct inode_slot) == 80, "layout");
+static_assert(sizeof(struct inode_slot) == 88, "layout");
 
 /** One name: a directory entry. */
 struct name_slot {

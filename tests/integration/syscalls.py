@@ -29,3 +29,10 @@ def renameat2(old, new, flags):
 
 def fallocate(fd, mode, offset, length):
     check(libc.fallocate(fd, mode, offset, length))
+
+
+def getdents64(fd, buffer, size):
+    """Returns how many bytes of entries were written to @buffer, as dirent64 in <dirent.h>."""
+    length = libc.getdents64(fd, buffer, ctypes.c_size_t(size))
+    check(length)
+    return length

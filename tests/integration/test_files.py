@@ -19,7 +19,6 @@ import stat
 import struct
 import subprocess
 import threading
-import time
 
 import pytest
 
@@ -27,14 +26,12 @@ import calls
 import harness
 import syscalls
 import twins as twins_module
-from twins import OWNER, ROOT, STRANGER, Twins, attempt, facts, make_directory, make_file, mode_of
+from twins import (OWNER, ROOT, STRANGER, Twins, attempt, make_directory, make_file, mode_of, opened, read_file,
+                   write_file)
 
 BIG_DIRECTORY = int(os.environ.get("HRFS_BIG_DIRECTORY", 50_000))
 
 GIB = 1 << 30
-
-# How long what is done behind the mount may stay hidden, and what the machine may add to it.
-TIME_OUT_S, SLACK_S = 1, 20
 
 
 def make_twins(mount, folder, **arguments):
@@ -50,25 +47,6 @@ def twins(request, mount):
 @pytest.fixture
 def twins_in_mode(mount, mode, disk_place):
     return make_twins(mount, disk_place, options=mode.options)
-
-
-@contextlib.contextmanager
-def opened(path, flags, mode=0o644):
-    fd = os.open(path, flags, mode)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def read_file(path):
-    with open(path, "rb") as file:
-        return file.read()
-
-
-def write_file(path, data):
-    with open(path, "wb") as file:
-        file.write(data)
 
 
 def text(data):
@@ -1168,196 +1146,3 @@ def test_lsattr_and_chattr(twins):
     seen = twins.same(work)
     if seen[2][1] == 0:
         assert seen[2][4] == "EPERM" and seen[3][4] is None
-
-
-# ---- Behind the mount ----
-
-def becomes(condition, what):
-    harness.wait_until(condition, what, TIME_OUT_S + SLACK_S)
-
-
-def mount_to_go_behind(mount, folder, options=""):
-    """A mount whose source is changed by others; the log cannot explain the tree."""
-    mounted = mount(start=False, folder=folder, options=options)
-    os.mkdir(os.path.join(mounted.source, "d"))
-    make_file(os.path.join(mounted.source, "f"), b"old " * 10_000)
-    mounted.start()
-    mounted.expect_replay = False
-    return mounted
-
-
-@pytest.fixture
-def behind(mount, disk_place):
-    return mount_to_go_behind(mount, disk_place)
-
-
-@pytest.fixture
-def behind_in_mode(mount, mode, disk_place):
-    return mount_to_go_behind(mount, disk_place, mode.options)
-
-
-def test_contents_changed_behind_the_mount_are_seen_in_time(behind_in_mode):
-    """The page cache is dropped, for who opens anew and for who has the file open and mapped."""
-    real, path = os.path.join(behind_in_mode.source, "f"), behind_in_mode.path("f")
-    with opened(path, os.O_RDONLY) as fd, mmap.mmap(fd, 40_000, prot=mmap.PROT_READ) as mapping:
-        assert os.pread(fd, 4, 0) == mapping[0:4] == read_file(path)[:4] == b"old "
-        with opened(real, os.O_WRONLY) as below:
-            os.pwrite(below, b"new " * 10_000, 0)
-        becomes(lambda: read_file(path)[:4] == b"new ", "the new contents by name")
-        becomes(lambda: os.pread(fd, 4, 36_000) == b"new ", "the new contents of an open file")
-        assert mapping[0:4] == b"new "
-        os.truncate(real, 100)
-        becomes(lambda: os.stat(path).st_size == 100, "the new size")
-        assert len(read_file(path)) == 100
-        write_file(real, b"longer " * 10_000)
-        becomes(lambda: len(os.pread(fd, 100_000, 0)) == 70_000, "the new length of an open file")
-
-
-def test_names_changed_behind_the_mount_are_seen_in_time(behind):
-    real, point = behind.source, behind.point
-    assert os.listdir(behind.path("d")) == [] and not os.path.exists(behind.path("d/new"))
-    assert os.path.exists(behind.path("f"))
-    make_file(os.path.join(real, "d/new"), b"x")
-    becomes(lambda: os.path.exists(behind.path("d/new")), "a new name")
-    becomes(lambda: os.listdir(behind.path("d")) == ["new"], "a new name in a listing")
-    os.rename(os.path.join(real, "f"), os.path.join(real, "g"))
-    becomes(lambda: os.path.exists(behind.path("g")) and not os.path.exists(behind.path("f")), "a renamed file")
-    os.unlink(os.path.join(real, "g"))
-    becomes(lambda: os.listdir(point) == ["d"] and not os.path.exists(behind.path("g")), "a removed file")
-    os.rename(os.path.join(real, "d"), os.path.join(real, "e"))
-    becomes(lambda: os.path.exists(behind.path("e/new")), "a renamed directory")
-
-
-def test_listings_in_a_row_are_of_the_moment(behind_in_mode):
-    """The second one has no attributes for the kernel, which knows them; what is new it asks for."""
-    real, folder = os.path.join(behind_in_mode.source, "d"), behind_in_mode.path("d")
-    for size in range(1, 20):
-        make_file(os.path.join(real, f"f{size}"), b"x" * size)
-        made = os.path.join(folder, f"g{size}")
-        make_file(made, b"y" * size)
-        found = {entry.name: entry.stat().st_size for entry in os.scandir(folder)}
-        assert found == {f"{letter}{each}": each for letter in "fg" for each in range(1, size + 1)}
-        os.chmod(made, 0o600)
-        assert stat.S_IMODE(os.stat(made).st_mode) == 0o600
-    for size in range(1, 20):
-        os.unlink(os.path.join(folder, f"f{size}"))
-        os.unlink(os.path.join(real, f"g{size}"))
-        assert len(os.listdir(folder)) == 2 * (19 - size)
-
-
-def test_a_listing_is_read_again_in_time_though_the_directory_seems_unchanged(behind_in_mode):
-    """rsync(1) and tar(1) set times back."""
-    real, folder = os.path.join(behind_in_mode.source, "d"), behind_in_mode.path("d")
-    assert os.listdir(folder) == []
-    was = os.stat(real)
-    make_file(os.path.join(real, "new"), b"x")
-    os.utime(real, ns=(was.st_atime_ns, was.st_mtime_ns))
-    becomes(lambda: os.listdir(folder) == ["new"], "a new name in a listing")
-    os.unlink(os.path.join(real, "new"))
-    os.utime(real, ns=(was.st_atime_ns, was.st_mtime_ns))
-    becomes(lambda: os.listdir(folder) == [], "a removed name in a listing")
-
-
-def test_a_listing_outlives_its_worker_no_longer_than_another(mount, disk_place):
-    behind = mount_to_go_behind(mount, disk_place, "transport=classic")
-    behind.expect_stderr = True
-    real, folder = os.path.join(behind.source, "d"), behind.path("d")
-    was = os.stat(real)
-    assert os.listdir(folder) == []
-    behind.kill_worker()
-    make_file(os.path.join(real, "new"), b"x")
-    os.utime(real, ns=(was.st_atime_ns, was.st_mtime_ns))
-    becomes(lambda: os.listdir(folder) == ["new"], "a new name in a listing")
-
-
-def walked(path):
-    """How many files a walk finds that looks at each."""
-    return sum(len([os.lstat(os.path.join(folder, name)) for name in names]) for folder, _, names in os.walk(path))
-
-
-def requests_of(mounted, work):
-    before = mounted.status()["requests"]
-    work()
-    return {name: count - before.get(name, 0) for name, count in mounted.status()["requests"].items() if count != before.get(name, 0)}
-
-
-def make_folders(where, folders, files):
-    for folder in range(folders):
-        os.mkdir(os.path.join(where, f"folder{folder}"))
-        for file in range(files):
-            make_file(os.path.join(where, f"folder{folder}", f"file{file}"), b"x")
-
-
-def test_a_second_walk_asks_for_nothing(behind_in_mode):
-    mounted = behind_in_mode
-    make_folders(mounted.source, 20, 20)
-
-    def attempt_walk():
-        walked(mounted.point)
-        return requests_of(mounted, lambda: walked(mounted.point))
-    # Once a second what the kernel keeps is dropped, which may come between the two.
-    seen = [attempt_walk() for _ in range(10)]
-    assert {} in seen, seen
-
-
-def test_a_walk_after_a_while_asks_for_whole_directories(behind):
-    make_folders(behind.source, 20, 50)
-
-    def attempt_walk():
-        walked(behind.point)
-        time.sleep(2.5 * TIME_OUT_S)
-        return requests_of(behind, lambda: walked(behind.point)).get("LOOKUP", 0)
-    assert min(attempt_walk() for _ in range(3)) < 20 * 50 / 2
-
-
-def test_a_file_replaced_behind_the_mount_is_seen_in_time(behind):
-    """Another inode of the same name, also another type."""
-    real, path = os.path.join(behind.source, "f"), behind.path("f")
-    with opened(path, os.O_RDONLY) as fd:
-        make_file(real + ".new", b"replaced")
-        os.rename(real + ".new", real)
-        becomes(lambda: read_file(path) == b"replaced", "the other file")
-        assert os.pread(fd, 4, 0) == b"old "
-    os.unlink(real)
-    os.mkdir(real)
-    becomes(lambda: os.path.isdir(path), "the directory in its place")
-    make_file(os.path.join(path, "inside"), b"x")
-    assert os.listdir(real) == ["inside"]
-
-
-def test_attributes_changed_behind_the_mount_are_seen_in_time(behind):
-    real, path = os.path.join(behind.source, "f"), behind.path("f")
-    assert facts(path)["mode"] == "0o100644"
-    os.chmod(real, 0o600)
-    os.chown(real, 5, 6)
-    os.setxattr(real, "user.a", b"1")
-    os.utime(real, ns=(10**18, 10**18))
-    becomes(lambda: facts(path) == facts(real), "the new attributes")
-    becomes(lambda: os.stat(path).st_mtime_ns == 10**18, "the new times")
-
-
-def test_appends_behind_the_mount_and_through_it_do_not_overwrite_each_other(behind_in_mode):
-    real, path = os.path.join(behind_in_mode.source, "f"), behind_in_mode.path("f")
-    write_file(real, b"")
-    with opened(path, os.O_WRONLY | os.O_APPEND) as ours, opened(real, os.O_WRONLY | os.O_APPEND) as theirs:
-        for number in range(100):
-            os.write(ours, f"ours {number:03d}\n".encode())
-            os.write(theirs, f"their {number:03d}\n".encode())
-    lines = read_file(real).split(b"\n")[:-1]
-    assert sorted(lines) == sorted([b"ours %03d" % n for n in range(100)] + [b"their %03d" % n for n in range(100)])
-
-
-def test_a_file_that_took_the_name_behind_the_mount_is_not_taken_for_the_one_that_had_it(behind):
-    path, real = behind.path("f"), os.path.join(behind.source, "f")
-    fd = os.open(path, os.O_PATH)
-    try:
-        ino = os.fstat(fd).st_ino
-        os.rename(real, real + ".old")
-        with open(real, "w") as file:
-            file.write("the other")
-        # The kernel still believes that this is the old one's name.
-        os.unlink(path)
-        assert not os.path.exists(real) and os.path.exists(real + ".old")
-        assert attempt(lambda: os.fstat(fd).st_ino) in (ino, "ESTALE"), "another file's attributes"
-    finally:
-        os.close(fd)

@@ -1,6 +1,7 @@
 """The same work done on a mount and natively, on the same kind of file system, and what differs between the two."""
 
 import collections
+import contextlib
 import errno
 import hashlib
 import json
@@ -52,6 +53,25 @@ def become(person):
 def mode_of(path):
     """Type and permissions, as a number that a person can read."""
     return oct(os.lstat(path).st_mode)
+
+
+@contextlib.contextmanager
+def opened(path, flags, mode=0o644):
+    fd = os.open(path, flags, mode)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def read_file(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def write_file(path, data):
+    with open(path, "wb") as file:
+        file.write(data)
 
 
 def make_file(path, data=b"", mode=0o644, owner=None):

@@ -181,6 +181,30 @@ static void a_number_used_again_for_another_handle_is_another_inode(void)
 	end();
 }
 
+static void a_number_used_again_by_one_born_later_is_another_inode(void)
+{
+	struct stat attributes = { .st_dev = 1, .st_ino = 10, .st_mode = S_IFREG };
+	struct inode_handle one = { .born_ns = 1000 }, two = { .born_ns = 2000 };
+	struct inode_view view;
+	uint64_t first, second, again;
+
+	begin();
+	check(inode_learn(inodes, INODE_ROOT, "f", &attributes, &one, NULL, &first) == 0);
+	check(inode_get(inodes, first, &view) == 0 && view.handle.born_ns == 1000);
+	check(inode_learn(inodes, INODE_ROOT, "f", &attributes, &two, NULL, &second) == 0);
+	check(first != second);
+	/* Where it is not said, it is the one that was there last. */
+	check(inode_learn(inodes, INODE_ROOT, "f", &attributes, &no_handle, NULL, &again) == 0);
+	check(again == second);
+	/* Its handle is taken later, and its birth stays. */
+	inode_set_handle(inodes, second, &(struct inode_handle){ .type = 1, .size = 1, .bytes = { 7 } });
+	check(inode_get(inodes, second, &view) == 0 && view.handle.born_ns == 2000 && view.handle.size == 1);
+	inode_forget(inodes, first, 1);
+	inode_forget(inodes, second, 2);
+	check(live() == 1);
+	end();
+}
+
 static void an_answer_from_before_a_change_is_refused(void)
 {
 	struct stat attributes = { .st_dev = 1, .st_ino = 10, .st_mode = S_IFREG };
@@ -324,6 +348,7 @@ int main(void)
 		unit(renaming_over_a_file_replaces_it),
 		unit(a_forgotten_directory_stays_while_a_child_needs_it),
 		unit(a_number_used_again_for_another_handle_is_another_inode),
+		unit(a_number_used_again_by_one_born_later_is_another_inode),
 		unit(an_answer_from_before_a_change_is_refused),
 		unit(nothing_is_learned_of_held_names_but_by_their_holder),
 		unit(a_half_made_rename_is_finished_by_repeating_it),
