@@ -172,7 +172,7 @@ int look_start(struct fs *fs, struct look **out)
 	if (!look)
 		return -ENOMEM;
 	look->fs = fs;
-	look->is_awake = true;
+	look->is_awake = has_something(fs);
 	look->settle_in = fs->options.is_takeover ? SETTLE_AFTER : 0;
 	pthread_mutex_init(&look->lock, NULL);
 	pthread_condattr_init(&attributes);
