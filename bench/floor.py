@@ -17,7 +17,7 @@ from opcodes import settled_counts
 from workload import Failed, loop
 
 TRIPS = 20_000
-WORKLOADS = ("untar", "grep-cold", "rm", "git-commit", "npm-ci", "write-4k")
+WORKLOADS = ("untar", "grep-cold", "rm", "git-commit", "npm-ci", "write-4k", "find-warm", "git-status-warm")
 UNANSWERED = ("FORGET", "BATCH_FORGET", "RELEASE", "RELEASEDIR")
 MICRO = 1e6
 
