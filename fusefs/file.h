@@ -33,6 +33,7 @@ struct file {
 	uint32_t dir_used, dir_at; /* bytes in dir_buffer, and where the next entry stands */
 	int64_t dir_next;          /* d_off of the entry before dir_at: what the kernel asks for next */
 	bool dir_is_ahead;         /* the descriptor stands behind dir_next */
+	bool dir_is_old;           /* the buffer is of an earlier request: what it has may be gone */
 };
 
 /** Make the table over @tables. Returns 0 or -ENOMEM. */

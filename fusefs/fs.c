@@ -253,6 +253,13 @@ static bool moves_mtime(int source_fd)
 	return source.f_type != TMPFS_MAGIC && source.f_type != RAMFS_MAGIC && source.f_type != OVERLAYFS_SUPER_MAGIC;
 }
 
+static bool is_btrfs(int source_fd)
+{
+	struct statfs source;
+
+	return fstatfs(source_fd, &source) == 0 && source.f_type == BTRFS_SUPER_MAGIC;
+}
+
 /* The kernel gives backing ids only to CAP_SYS_ADMIN. */
 static bool has_admin(void)
 {
@@ -335,6 +342,7 @@ int fs_create(const struct fs_options *options, struct eventlog *log, struct fs 
 	fs->timeout_s = options->is_in_place ? in_place_s : behind_s;
 	fs->is_root = geteuid() == 0;
 	fs->mmap_moves_mtime = moves_mtime(options->source_fd);
+	fs->seek_shows_new = is_btrfs(options->source_fd);
 	pthread_mutex_init(&fs->lock, NULL);
 	init_paths(fs);
 	r = -pthread_key_create(&fs->op_key, NULL);

@@ -546,7 +546,7 @@ static int next_entry(struct file *file, int fd, off_t offset, size_t size, stru
 		/* Always, not only after a seek: rewinddir(3) must see what is new. */
 		if ((file->dir_next != offset || offset == 0 || file->dir_is_ahead) && lseek(fd, offset, SEEK_SET) < 0)
 			return -errno;
-		file->dir_is_ahead = false;
+		file->dir_is_ahead = file->dir_is_old = false;
 		n = syscall(SYS_getdents64, fd, file->dir_buffer, size);
 		if (n <= 0) {
 			file->dir_used = file->dir_at = 0;
@@ -607,6 +607,13 @@ static size_t worth_reading(size_t room, enum listing form)
 	return size < DIR_BUFFER_MIN ? DIR_BUFFER_MIN : size > DIR_BUFFER ? DIR_BUFFER : size;
 }
 
+static bool is_gone(int dir_fd, const char *name)
+{
+	struct stat now;
+
+	return fstatat(dir_fd, name, &now, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
+}
+
 static ssize_t fill_entries(struct op *op, uint64_t dir, struct file *file, int fd, char *buffer,
 			    size_t size, off_t offset, enum listing form)
 {
@@ -615,10 +622,16 @@ static ssize_t fill_entries(struct op *op, uint64_t dir, struct file *file, int 
 	int r;
 
 	while ((r = next_entry(file, fd, offset, worth_reading(size - filled, form), &entry)) > 0) {
-		size_t used = form == NAMES_ONLY ? add_plain(op, buffer + filled, size - filled, entry) :
-						   add_plus(op, dir, fd, buffer + filled, size - filled, entry,
-							    form == WITH_ATTRIBUTES);
+		size_t used;
 
+		if (file->dir_is_old && is_gone(fd, entry->name)) {
+			offset = entry->next;
+			skip_entry(file, entry);
+			continue;
+		}
+		used = form == NAMES_ONLY ? add_plain(op, buffer + filled, size - filled, entry) :
+					    add_plus(op, dir, fd, buffer + filled, size - filled, entry,
+						     form == WITH_ATTRIBUTES);
 		if (used > size - filled)
 			break;
 		filled += used;
@@ -647,6 +660,11 @@ static void end_reading(struct op *op, struct file *file, const struct fuse_file
 {
 	if (fi->fh)
 		return;
+	/* What was read ahead is read again when it is asked for, but where that would not be going on from there. */
+	if (op->fs->seek_shows_new)
+		file->dir_is_old = true;
+	else
+		file_drop_entries(file);
 	streams_put(op->fs->streams, file, op->context->pid, is_at_end);
 	if (!is_at_end)
 		look_wake(op->fs->look);

@@ -49,6 +49,7 @@ struct fs {
 	bool opens_no_dirs;        /* the kernel opens directories, and keeps what it has read of them, without us (Linux 5.1) */
 	bool can_map_direct;       /* files open for direct I/O can be mapped (Linux 6.6) */
 	bool mmap_moves_mtime;     /* the source's file system moves mtime for stores through a mapping */
+	bool seek_shows_new;       /* there an open directory shows what is new to who seeks in it (btrfs) */
 	_Atomic bool uses_uring;
 	_Atomic bool is_stopping;
 	int error;                 /* what ended the session; 0: an unmount, or fs_stop() */

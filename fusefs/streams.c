@@ -115,7 +115,6 @@ void streams_put(struct streams *streams, struct file *file, pid_t reader, bool 
 	if (!is_at_end) {
 		struct stream *slot;
 
-		file_drop_entries(file);
 		pthread_mutex_lock(&streams->lock);
 		slot = choose_slot(streams);
 		old = take_slot(streams, slot);

@@ -5,7 +5,7 @@
  * request before it was answered from, where thread and position tell that it goes on from there: file systems that show an open
  * directory no more than was in it when it was opened (btrfs) do so to keep a program from meeting forever what it renames while it reads.
  * What is not found here, after a seek or a long pause or by another thread, is opened anew. Nobody is given the descriptor of somebody
- * else, who opened the directory earlier, nor entries that were read before they were asked for.
+ * else, who opened the directory earlier.
  *
  * Any thread; one mutex inside, never held across a system call.
  */
@@ -28,8 +28,8 @@ void streams_destroy(struct streams *streams);
 struct file *streams_take(struct streams *streams, uint64_t nodeid, pid_t reader, off_t offset);
 
 /**
- * Takes @file over, and forgets what was read ahead. It is closed when it will not be read on (@is_at_end), else when the thread begins again,
- * when many others came after it, or by streams_close_idle().
+ * Takes @file over. It is closed when it will not be read on (@is_at_end), else when the thread begins again, when many others came after it,
+ * or by streams_close_idle().
  */
 void streams_put(struct streams *streams, struct file *file, pid_t reader, bool is_at_end);
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import struct
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
@@ -36,3 +37,22 @@ def getdents64(fd, buffer, size):
     length = libc.getdents64(fd, buffer, ctypes.c_size_t(size))
     check(length)
     return length
+
+
+def entries(fd, size):
+    """The next names of an open directory, as getdents64(2) gives them for @size bytes; none at the end."""
+    buffer = ctypes.create_string_buffer(size)
+    length = getdents64(fd, buffer, size)
+    names, at = [], 0
+    while at < length:
+        (record,) = struct.unpack_from("H", buffer, at + 16)
+        names.append(buffer.raw[at + 19:at + record].split(b"\0")[0].decode())
+        at += record
+    return names
+
+
+def read_all(fd, size):
+    names = []
+    while piece := entries(fd, size):
+        names += piece
+    return [name for name in names if name not in (".", "..")]

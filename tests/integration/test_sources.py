@@ -17,6 +17,7 @@ import pytest
 import calls
 import harness
 import syscalls
+from syscalls import entries, read_all
 from twins import MEMBER, OWNER, ROOT, Twins, attempt, facts, make_directory, make_file, mode_of
 
 FS_IOC_GETFLAGS = 0x80086601
@@ -132,6 +133,26 @@ def another(request, place):
 def test_another_file_system_as_source(another, mount, mode):
     twins = Twins(mount(source=new_folder(another, "source"), options=mode.options), os.path.join(another, "native"))
     assert twins.same(a_days_work)[:2] == WANTED
+
+
+def test_who_reads_on_meets_nothing_that_was_removed_meanwhile(another, mount):
+    """What is after the piece that he has: read ahead or not, it is not there any more."""
+    mounted = mount(source=new_folder(another, "source"))
+    for number in range(600):
+        make_file(mounted.path(f"f{number}"), b"")
+    order = os.listdir(mounted.point)
+    make_file(mounted.path("so that it is read again"), b"")
+    fd = os.open(mounted.point, os.O_RDONLY)
+    try:
+        begun = len(entries(fd, 4096))
+        victims = order[begun + 5:begun + 65:20]
+        for name in victims:
+            os.unlink(mounted.path(name))
+        seen = read_all(fd, 4096)
+    finally:
+        os.close(fd)
+    assert len(victims) == 3 and not set(victims) & set(seen)
+    assert len(seen) >= 600 - begun - 3
 
 
 @pytest.mark.parametrize("in_place", [False, True])

@@ -86,23 +86,6 @@ static void who_begins_again_reads_on_from_the_new_beginning(void)
 	streams_destroy(streams);
 }
 
-static void nothing_that_was_read_ahead_is_given_later(void)
-{
-	struct streams *streams;
-	struct file *file;
-
-	check(streams_create(LIMIT, &streams) == 0);
-	file = begin(streams, 7);
-	file->dir_next = 100;
-	file->dir_used = 500;
-	file->dir_at = 200;
-	streams_put(streams, file, US, false);
-	file = streams_take(streams, 7, US, 100);
-	check(file->dir_used == 0 && file->dir_at == 0 && file->dir_is_ahead);
-	streams_put(streams, file, US, true);
-	streams_destroy(streams);
-}
-
 static void many_are_not_all_kept_open(void)
 {
 	struct streams *streams;
@@ -155,7 +138,6 @@ int main(void)
 		unit(what_is_read_on_is_the_same_open_directory),
 		unit(another_position_directory_or_thread_is_another_stream),
 		unit(who_begins_again_reads_on_from_the_new_beginning),
-		unit(nothing_that_was_read_ahead_is_given_later),
 		unit(many_are_not_all_kept_open),
 		unit(what_was_just_read_is_not_idle),
 	};
