@@ -98,8 +98,11 @@ static int prepare_write(struct op *op, struct file *file, const struct fuse_fil
 	return r;
 }
 
-/* The kernel appends at the size it knows, which is old when somebody has appended behind the mount. */
-static off_t append_offset(struct op *op, int fd, off_t offset, const struct fuse_file_info *fi)
+/*
+ * The kernel appends at the size it knows, which is old when somebody has appended or truncated (copytruncate of logrotate(8)) behind the
+ * mount. It does not tell of RWF_NOAPPEND.
+ */
+static off_t append_offset(struct op *op, struct file *file, int fd, off_t offset, const struct fuse_file_info *fi)
 {
 	const struct event *announced = op->is_resent ? emit_announced(op) : NULL;
 	struct stat now;
@@ -109,7 +112,8 @@ static off_t append_offset(struct op *op, int fd, off_t offset, const struct fus
 		return announced->offset;
 	if (!(fi->flags & O_APPEND) || fi->writepage || op->fs->options.is_in_place || fstat(fd, &now) < 0)
 		return offset;
-	return now.st_size > offset ? now.st_size : offset;
+	file->inode->size = now.st_size;
+	return now.st_size;
 }
 
 static ssize_t write_all(int fd, const char *data, size_t size, off_t offset)
@@ -203,7 +207,7 @@ static ssize_t do_write(struct op *op, struct file *file, const char *data, size
 	if (n == 0)
 		n = prepare_write(op, file, fi);
 	if (n == 0)
-		n = write_and_log(op, file, fd, data, size, append_offset(op, fd, offset, fi));
+		n = write_and_log(op, file, fd, data, size, append_offset(op, file, fd, offset, fi));
 	pthread_mutex_unlock(&file->inode->order);
 	if (n <= 0)
 		return n;

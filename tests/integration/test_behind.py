@@ -4,12 +4,10 @@ the kernel keeps what it has read.
 """
 
 import contextlib
-import ctypes
 import mmap
 import os
 import resource
 import stat
-import struct
 import subprocess
 import sys
 import time
@@ -17,7 +15,7 @@ import time
 import pytest
 
 import harness
-import syscalls
+from syscalls import entries, read_all
 from twins import attempt, facts, make_file, opened, read_file, write_file
 
 # How long what is done behind the mount may stay hidden, and what the machine may add to it.
@@ -199,6 +197,23 @@ def test_appends_behind_the_mount_and_through_it_do_not_overwrite_each_other(beh
     assert sorted(lines) == sorted([b"ours %03d" % n for n in range(100)] + [b"their %03d" % n for n in range(100)])
 
 
+def test_appends_go_to_the_end_of_what_was_truncated_behind_the_mount(behind_in_mode):
+    """As logrotate(8) does it with copytruncate."""
+    real, path = os.path.join(behind_in_mode.source, "f"), behind_in_mode.path("f")
+    with opened(path, os.O_WRONLY | os.O_APPEND) as fd:
+        os.write(fd, b"more")
+        os.truncate(real, 0)
+        os.write(fd, b"one ")
+        assert read_file(real) == b"one "
+        time.sleep(1.3 * TIME_OUT_S)
+        os.truncate(real, 0)
+        since = behind_in_mode.sync()
+        os.write(fd, b"two")
+        assert read_file(real) == b"two"
+    event, _ = behind_in_mode.wait_for(since, op="write", path="f")
+    assert (event["offset"], event["length"], event["size"]) == (0, 3, 3)
+
+
 def test_a_file_that_took_the_name_behind_the_mount_is_not_taken_for_the_one_that_had_it(behind):
     path, real = behind.path("f"), os.path.join(behind.source, "f")
     fd = os.open(path, os.O_PATH)
@@ -216,25 +231,6 @@ def test_a_file_that_took_the_name_behind_the_mount_is_not_taken_for_the_one_tha
 
 
 # ---- Who reads a directory beside others ----
-
-def entries(fd, size):
-    """The next names of an open directory, as getdents64(2) gives them for @size bytes; none at the end."""
-    buffer = ctypes.create_string_buffer(size)
-    length = syscalls.getdents64(fd, buffer, size)
-    names, at = [], 0
-    while at < length:
-        (record,) = struct.unpack_from("H", buffer, at + 16)
-        names.append(buffer.raw[at + 19:at + record].split(b"\0")[0].decode())
-        at += record
-    return names
-
-
-def read_all(fd, size):
-    names = []
-    while piece := entries(fd, size):
-        names += piece
-    return [name for name in names if name not in (".", "..")]
-
 
 @pytest.fixture(params=["disk", "tmpfs"])
 def listed(request, mount, far_mode):
