@@ -137,20 +137,26 @@ static int stat_place(const struct place *place, struct stat *out)
 	return errno == ENOENT ? 0 : -errno;
 }
 
-/* Whether the file @ino is what @path leads to. */
-static bool is_at(const struct scan *scan, const char *path, size_t length, const struct stat *file)
+/* Returns whether there is something. */
+static bool stat_path(const struct scan *scan, const char *path, size_t length, struct stat *out)
 {
 	const char *slash = memrchr(path, '/', length);
 	size_t start = slash ? slash - path + 1 : 0;
 	char name[NAME_MAX + 1] = { 0 };
 	scoped(closep) int fd = open_below(scan, path, slash ? start - 1 : 0, O_PATH);
-	struct stat now;
 
 	if (fd < 0 || length - start > NAME_MAX)
 		return false;
 	memcpy(name, path + start, length - start);
-	return fstatat(fd, name, &now, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) == 0 && now.st_ino == file->st_ino &&
-	       now.st_dev == file->st_dev;
+	return fstatat(fd, name, out, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) == 0;
+}
+
+/* Whether @file is what @path leads to. */
+static bool is_at(const struct scan *scan, const char *path, size_t length, const struct stat *file)
+{
+	struct stat now;
+
+	return stat_path(scan, path, length, &now) && now.st_ino == file->st_ino && now.st_dev == file->st_dev;
 }
 
 /* ---- What is logged ---- */
@@ -272,21 +278,6 @@ static int log_created(struct scan *scan, const struct place *place, struct even
 	return log_step(scan, event);
 }
 
-static int log_new(struct scan *scan, const struct place *place, const struct stat *now)
-{
-	ssize_t length = path_in(scan, place->parent, place->name, place->length, scan->path);
-	struct event event = { .path = scan->path, .path_length = length };
-	struct tree_node other;
-	int r;
-
-	if (length < 0)
-		return length;
-	r = tree_find_ino(scan->follow.tree, now->st_ino, 0, &other);
-	if (r > 0 && is_same_file(scan, &other, place, now))
-		return log_other_name(scan, &event, now, &other);
-	return r < 0 ? r : log_created(scan, place, &event, now);
-}
-
 /* What is gone goes from below: one name of it. */
 static int log_gone(struct scan *scan, struct tree_node *node)
 {
@@ -309,6 +300,40 @@ static int log_gone(struct scan *scan, struct tree_node *node)
 	};
 	set_ino(&event, node->ino);
 	return log_step(scan, &event);
+}
+
+/*
+ * Whether @other, a row of an inode number that another file has now, is of one that is gone. On another file system below the source
+ * the number may be in use by itself.
+ */
+static bool is_left_over(struct scan *scan, const struct tree_node *other)
+{
+	ssize_t length = other->id == TREE_ROOT ? -1 : tree_path(scan->follow.tree, other->id, scan->to, EVENT_PATH_MAX);
+	struct stat now;
+
+	if (length < 0)
+		return false;
+	return !stat_path(scan, scan->to, length, &now) || now.st_ino != other->ino ||
+	       (now.st_mode & S_IFMT) != (other->mode & S_IFMT);
+}
+
+/* What had the number before goes first, so that rows of a number are names of one file. */
+static int log_new(struct scan *scan, const struct place *place, const struct stat *now)
+{
+	ssize_t length = path_in(scan, place->parent, place->name, place->length, scan->path);
+	struct event event = { .path = scan->path, .path_length = length };
+	struct tree_node other = { .id = 0 };
+	int r;
+
+	if (length < 0)
+		return length;
+	while ((r = tree_find_ino(scan->follow.tree, now->st_ino, other.id, &other)) > 0) {
+		if (is_same_file(scan, &other, place, now))
+			return log_other_name(scan, &event, now, &other);
+		if (is_left_over(scan, &other))
+			return log_gone(scan, &other);
+	}
+	return r < 0 ? r : log_created(scan, place, &event, now);
 }
 
 static int log_changed(struct scan *scan, const struct tree_node *node, const struct stat *now, enum difference what)

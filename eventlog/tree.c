@@ -61,13 +61,15 @@ static const char *const statement_sql[STATEMENT_COUNT] = {
 	[SET_PROGRESS] = "UPDATE progress SET seq = ?, is_known = ?, is_finished = ?, entries = ?, differences = ?, duration_ms = ?",
 	[GET] = "SELECT " COLUMNS " FROM node WHERE id = ?",
 	[FIND] = "SELECT " COLUMNS " FROM node WHERE parent = ? AND name = ?",
-	[FIND_INO] = "SELECT " COLUMNS " FROM node WHERE ino = ? AND id <> ? LIMIT 1",
+	[FIND_INO] = "SELECT " COLUMNS " FROM node WHERE ino = ? AND id > ? ORDER BY id LIMIT 1",
 	[NAME_OF] = "SELECT parent, name FROM node WHERE id = ?",
 	[LIST] = "SELECT id, name FROM node WHERE parent = ? AND name > ? ORDER BY name LIMIT ?",
 	[ADD] = "INSERT INTO node (parent, name, mode, ino, size, mtime, event, has_links) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
 	[UPDATE] = "UPDATE node SET mode = ?1, size = ?3, mtime = ?4, event = ?5, has_links = ?6 WHERE id = ?7",
 	[SET_INO] = "UPDATE node SET ino = ? WHERE id = ?",
-	[UPDATE_LINKS] = "UPDATE node SET mode = ?1, size = ?3, mtime = ?4, event = ?5, has_links = ?6 WHERE ino = ?2",
+	/* A row that is left of a file whose number was given again must not change what has it now: 61440 is S_IFMT. */
+	[UPDATE_LINKS] = "UPDATE node SET mode = ?1, size = ?3, mtime = ?4, event = ?5, has_links = ?6 WHERE id = ?7 OR"
+			 " (ino = ?2 AND has_links = 1 AND (mode & 61440) = (?1 & 61440))",
 	[HAS_CHILDREN] = "SELECT 1 FROM node WHERE parent = ? LIMIT 1",
 	[REMOVE_BELOW] = "WITH RECURSIVE below (id) AS (SELECT id FROM node WHERE parent = ?1 UNION ALL"
 			 " SELECT node.id FROM node JOIN below ON node.parent = below.id)"
@@ -360,10 +362,10 @@ int tree_find_path(struct tree *tree, const char *path, size_t length, struct tr
 	return parent > 0 ? tree_find(tree, parent, path + start, length - start, out) : parent;
 }
 
-int tree_find_ino(struct tree *tree, uint64_t ino, int64_t not_id, struct tree_node *out)
+int tree_find_ino(struct tree *tree, uint64_t ino, int64_t after_id, struct tree_node *out)
 {
 	sqlite3_bind_int64(tree->statements[FIND_INO], 1, ino);
-	sqlite3_bind_int64(tree->statements[FIND_INO], 2, not_id);
+	sqlite3_bind_int64(tree->statements[FIND_INO], 2, after_id);
 	return select_node(tree->statements[FIND_INO], out);
 }
 
@@ -493,8 +495,7 @@ int tree_update(struct tree *tree, const struct tree_node *node)
 	sqlite3_stmt *update = tree->statements[for_all ? UPDATE_LINKS : UPDATE];
 
 	bind_facts(update, 1, node);
-	if (!for_all)
-		sqlite3_bind_int64(update, 7, node->id);
+	sqlite3_bind_int64(update, 7, node->id);
 	return sql_run(update);
 }
 

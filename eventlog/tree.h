@@ -77,8 +77,8 @@ int tree_find(struct tree *tree, int64_t parent, const char *name, size_t length
 /** Find a path, "" being the root. Returns 1 and fills *@out, or 0. */
 int tree_find_path(struct tree *tree, const char *path, size_t length, struct tree_node *out);
 
-/** A name of the inode @ino that is not @not_id. Returns 1 and fills *@out, or 0. */
-int tree_find_ino(struct tree *tree, uint64_t ino, int64_t not_id, struct tree_node *out);
+/** The name of the inode @ino in the first row after @after_id, which begins with 0. Returns 1 and fills *@out, or 0. */
+int tree_find_ino(struct tree *tree, uint64_t ino, int64_t after_id, struct tree_node *out);
 
 /** Write the path of @id to @out, without a NUL. Returns its length, -ENOENT, or -ENAMETOOLONG. */
 ssize_t tree_path(struct tree *tree, int64_t id, char *out, size_t size);

@@ -214,6 +214,70 @@ def test_hard_links_made_while_unmounted_are_links(planted):
     planted.check()
 
 
+def make_with_number(folder, number, make):
+    """What @make makes in @folder with the inode @number, which is free; or the test is skipped. Returns its path."""
+    others, found = [], None
+    for attempt in range(500):
+        path = os.path.join(folder, f"t{attempt}")
+        make(path)
+        if os.stat(path).st_ino == number:
+            found = path
+            break
+        others.append(path)
+    for path in others:
+        os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
+    if not found:
+        pytest.skip("this file system does not give numbers again at once")
+    return found
+
+
+@pytest.fixture
+def with_links(mount, disk_place):
+    """Ended, with a file of two names that were removed since; and its number."""
+    mounted = mount(folder=disk_place)
+    scanned(mounted)
+    write(mounted.path("p"), b"old")
+    os.link(mounted.path("p"), mounted.path("q"))
+    ino = os.stat(mounted.path("p")).st_ino
+    mounted.stop()
+    os.unlink(os.path.join(mounted.source, "p"))
+    os.unlink(os.path.join(mounted.source, "q"))
+    return mounted, ino
+
+
+def check_scans(mounted, wanted):
+    """The next scan tells @wanted, and those after it nothing."""
+    for expected in (wanted, [], []):
+        since = len(mounted.logged())
+        mounted.start()
+        scanned(mounted)
+        assert sorted(reported(mounted.events(since))) == sorted(expected)
+        mounted.stop()
+        mounted.check()
+
+
+def test_a_directory_that_got_the_number_of_a_file_with_links_stays_one(with_links):
+    mounted, ino = with_links
+    folder = os.path.join(mounted.source, "aa")
+    os.rename(make_with_number(mounted.source, ino, os.mkdir), folder)
+    write(os.path.join(folder, "inside"), b"")
+    check_scans(mounted, [("mkdir", "aa", None), ("create", "aa/inside", None), ("unlink", "p", None), ("unlink", "q", None)])
+
+
+def test_links_to_a_file_that_got_the_number_of_another_are_links(with_links):
+    mounted, ino = with_links
+    os.rename(make_with_number(mounted.source, ino, lambda path: write(path, b"")), os.path.join(mounted.source, "j"))
+    os.link(os.path.join(mounted.source, "j"), os.path.join(mounted.source, "zz"))
+    mounted.start()
+    scanned(mounted)
+    told = reported(mounted.events())
+    assert [op for op, _, _ in told].count("create") == [op for op, _, _ in told].count("link") == 1
+    assert {path for op, path, _ in told if op == "unlink"} == {"p", "q"}
+    mounted.stop()
+    mounted.check()
+    check_scans(mounted, [])
+
+
 def test_changes_behind_a_running_mount_are_found_by_the_next_scan(planted):
     write(os.path.join(planted.source, "behind"))
     write(os.path.join(planted.source, "top"), b"changed behind")
