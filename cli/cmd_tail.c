@@ -60,25 +60,19 @@ struct tail {
 
 /* ---- Signals ---- */
 
-static void exit_at_once(int signal_number)
-{
-	_exit(128 + signal_number);
-}
-
 static int tail_open_signals(struct tail *tail)
 {
-	const struct sigaction action = { .sa_handler = exit_at_once };
-
 	sigemptyset(&tail->signals);
 	sigaddset(&tail->signals, SIGINT);
 	sigaddset(&tail->signals, SIGTERM);
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
 	tail->signal_fd = signalfd(-1, &tail->signals, SFD_CLOEXEC | SFD_NONBLOCK);
 	return tail->signal_fd < 0 ? -errno : 0;
 }
 
-/* From now on signals come through the descriptor, or else to the handler. */
+/*
+ * From now on signals come through the descriptor, or else end the program: there is no handler, because a system call on a mount that does
+ * not answer is ended only by a signal that kills.
+ */
 static void hold_signals(const struct tail *tail, bool hold)
 {
 	sigprocmask(hold ? SIG_BLOCK : SIG_UNBLOCK, &tail->signals, NULL);

@@ -80,6 +80,20 @@ def test_interrupt_ends_it_quietly(mount):
         harness.wait_until(lambda: not mounted.status()["subscribers"], "the subscriber to go")
 
 
+def test_interrupt_ends_it_when_the_mount_does_not_answer(mount):
+    mounted = mount()
+    worker = mounted.status()["worker_pid"]
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with tail(mounted) as process:
+                harness.wait_until(lambda: "request_wait_answer" in open(f"/proc/{process.pid}/stack").read(), "it to wait")
+                process.send_signal(number)
+                assert process.wait(harness.PATIENCE_S) == -number
+    finally:
+        os.kill(worker, signal.SIGCONT)
+
+
 def test_it_connects_again_by_itself_and_goes_on_from_the_last_event(mount):
     mounted = mount()
     mounted.expect_stderr = True
