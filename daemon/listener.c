@@ -1,14 +1,17 @@
 #include "daemon/listener.h"
 
+#include "base/clock.h"
 #include "base/fdutil.h"
 #include "base/log.h"
 #include "base/scope.h"
 #include "base/statedir.h"
 #include "base/walk.h"
 #include "daemon/ancestry.h"
+#include "daemon/patience.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,6 +110,17 @@ static int remove_stale(int dir_fd, const char *name, const struct sockaddr_un *
 	return unlinkat(dir_fd, name, 0) < 0 ? -errno : 0;
 }
 
+/* A mount that ends listens for a moment after its lock is free. */
+static int make_way(int dir_fd, const char *name, const struct sockaddr_un *address)
+{
+	int64_t until_ms = clock_now_ms() + PATIENCE_MS;
+	int r;
+
+	while ((r = remove_stale(dir_fd, name, address)) == -EADDRINUSE && clock_now_ms() < until_ms)
+		(void)poll(NULL, 0, PATIENCE_PAUSE_MS);
+	return r;
+}
+
 /*
  * Take note of the file that bind(2) has made, and give it to whom it is for. In a folder of somebody else's the name may lead elsewhere by now, so it
  * is looked at once, through a descriptor: only a socket of our own, without a second name, is ours to give away.
@@ -156,7 +170,7 @@ static int bind_here(struct listener *listener, int dir_fd, const char *name, co
 	if (r == 0)
 		r = fill_address(&address, dir_fd, name);
 	if (r == 0)
-		r = remove_stale(dir_fd, name, &address);
+		r = make_way(dir_fd, name, &address);
 	if (r < 0)
 		return r;
 	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -173,7 +187,7 @@ static int bind_here(struct listener *listener, int dir_fd, const char *name, co
 static enum exit_status refuse(const struct listener *listener, int error)
 {
 	if (error == -EADDRINUSE) {
-		log_error("another program listens at the socket %s", listener->path);
+		log_error("another mount, or another program, listens at the socket %s; -o socket=PATH chooses another", listener->path);
 		return STATUS_BUSY;
 	}
 	if (error == -ELOOP)

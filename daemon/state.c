@@ -1,15 +1,18 @@
 #include "daemon/state.h"
 
+#include "base/clock.h"
 #include "base/fdutil.h"
 #include "base/log.h"
 #include "base/scope.h"
 #include "base/statedir.h"
 #include "base/walk.h"
 #include "daemon/ancestry.h"
+#include "daemon/patience.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -154,15 +157,24 @@ static int make(struct state *state, struct walk *walk)
 
 /* ---- Who uses it ---- */
 
-/* The worker takes the lock for good. Here it is only tried, so that a live mount is not covered by one that cannot work. */
+/*
+ * The worker takes the lock for good. Here it is only tried, so that a live mount is not covered by one that cannot work. A mount that
+ * ends, after umount(8), has it for a moment.
+ */
 static int try_lock(const struct state *state)
 {
 	scoped(closep) int fd = fd_open_own(state->fd, LOCK_NAME, O_RDWR);
+	int64_t until_ms = clock_now_ms() + PATIENCE_MS;
 
 	if (fd < 0)
 		return fd == -ENOENT ? 0 : fd;
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-		return errno == EWOULDBLOCK ? -EBUSY : -errno;
+	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK)
+			return -errno;
+		if (clock_now_ms() >= until_ms)
+			return -EBUSY;
+		(void)poll(NULL, 0, PATIENCE_PAUSE_MS);
+	}
 	return 0;
 }
 

@@ -1,6 +1,7 @@
 """mount.hrfs: how it starts, how it ends, and what it says when it cannot."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -325,6 +326,22 @@ def test_no_permission_for_the_mount_point(folders, place, a_user):
         os.chown(path, a_user.pw_uid, a_user.pw_gid)
     done = mount_hrfs(source, point, "-o", f"state={state}/state,socket={state}/socket", user=a_user)
     complains(done, "permission", point)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_mount_can_follow_at_once_on_one_that_was_unmounted(folders, in_place):
+    """umount(8) returns before the daemon has brought its log to rest."""
+    source, point, options = folders
+    where = [source] if in_place else [source, point]
+    for number in range(10):
+        done = mount_hrfs(*where, "-o", options)
+        assert (done.returncode, done.stderr) == (0, "")
+        os.mkdir(os.path.join(where[-1], f"d{number}"))
+        subprocess.run(["umount", where[-1]], check=True, timeout=harness.PATIENCE_S)
+    state = dict(option.split("=", 1) for option in options.split(","))["state"]
+    done = subprocess.run([harness.HRFS, "log", state, "--json"], check=True, capture_output=True, text=True)
+    assert [event["path"] for event in map(json.loads, done.stdout.splitlines()) if event["op"] == "mkdir"] == \
+        [f"d{number}" for number in range(10)]
 
 
 def test_io_uring_that_cannot_be_had(folders):
