@@ -284,7 +284,7 @@ static int find_place(const char *path, struct place *out)
 		return COMMAND_FAILED;
 	}
 	if (r == -EACCES) {
-		log_error("%s: its log is only for its owner and root", path);
+		log_error("%s: permission denied; a log is only for its owner and root", path);
 		return COMMAND_FAILED;
 	}
 	return r < 0 ? command_no_mount(path, r) : COMMAND_DONE;

@@ -259,8 +259,9 @@ static int find_unmounted(const char *real, struct place *out)
 {
 	char source[PATH_MAX];
 	const char *parent = source;
+	int here = look_for_log(real);
 
-	if (look_for_log(real) == 0) {
+	if (here == 0) {
 		out->within[0] = '\0';
 		return copy_path(out->state, real);
 	}
@@ -273,8 +274,9 @@ static int find_unmounted(const char *real, struct place *out)
 			return copy_path(out->within, path_below(real, parent));
 		if (r == -EACCES)
 			return r;
+		/* What cannot be looked into may be a state folder. */
 		if (strcmp(parent, "/") == 0 || !split_name(source, &parent))
-			return -ENOTTY;
+			return here == -EACCES ? -EACCES : -ENOTTY;
 	}
 }
 
