@@ -4,8 +4,8 @@
  * The kernel waits for a page that is locked, in a way that no signal ends, not even SIGKILL. A page can be locked for as long as somebody
  * likes (while a listing is copied to a program, and its memory is a file of another network or FUSE file system), or until a request is
  * answered. A worker with a thread that waits there could be killed but not be waited for, so no other would take its place, and the mount
- * would stand still. So a process does nothing but this. It has the FUSE descriptor and a pipe of nodeids, no memory of the tables and no
- * capability, and ends with the worker.
+ * would stand still. So a process does nothing but this. It has the FUSE descriptor, a pipe of nodeids and no capability, and ends with
+ * the worker.
  *
  * One thread.
  */

@@ -148,6 +148,22 @@ static void a_write_through_one_name_is_known_of_all(void)
 	check(has(tree, "file", 5) && has(tree, "d/link", 5));
 }
 
+/* Its number was given again before its names were known to be gone. */
+static void a_name_of_a_file_that_is_gone_changes_no_directory_of_its_number(void)
+{
+	scoped(tree_closep) struct tree *tree = open_tree(make_folder(), id, 0);
+	struct tree_node first, node;
+
+	plant(tree);
+	check(apply(tree, EVENT_LINK, "file", "d/link", 5) == 0);
+	check(apply(tree, EVENT_MKDIR, "new", NULL, 5) == 0);
+	/* Each row of a number is found. */
+	check(tree_find_ino(tree, 5, 0, &first) == 1 && tree_find_ino(tree, 5, first.id, &node) == 1);
+	check(node.id > first.id && tree_find_ino(tree, 5, node.id, &node) == 1 && tree_find_ino(tree, 5, node.id, &node) == 0);
+	check(apply(tree, EVENT_UNLINK, "file", NULL, 5) == 0);
+	check(tree_find_path(tree, "new", 3, &node) == 1 && S_ISDIR(node.mode) && !node.has_links);
+}
+
 static void what_was_committed_is_there_again_for_the_same_log(void)
 {
 	const char *folder = make_folder();
@@ -258,6 +274,7 @@ int main(void)
 		unit(a_rename_replaces_and_an_exchange_exchanges),
 		unit(a_name_that_comes_from_the_unknown_is_said_to),
 		unit(a_write_through_one_name_is_known_of_all),
+		unit(a_name_of_a_file_that_is_gone_changes_no_directory_of_its_number),
 		unit(what_was_committed_is_there_again_for_the_same_log),
 		unit(another_logs_tree_is_thrown_away),
 		unit(a_file_that_was_looked_at_is_known_by_its_times),
