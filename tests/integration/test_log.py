@@ -177,3 +177,13 @@ def test_a_big_log_comes_out_whole(mount):
     mounted.sync()
     events = log(mounted)
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1)) and len(events) > 6000
+
+
+def test_a_folder_that_may_not_be_looked_into_is_not_said_to_have_no_log(mount, a_user):
+    if not harness.IS_ROOT:
+        pytest.skip("it takes two users")
+    mounted = mount()
+    done = subprocess.run([harness.HRFS, "log", mounted.state], capture_output=True, text=True,
+                          preexec_fn=lambda: harness.become(a_user))
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "permission denied" in done.stderr
