@@ -183,7 +183,8 @@ def test_a_folder_that_may_not_be_looked_into_is_not_said_to_have_no_log(mount, 
     if not harness.IS_ROOT:
         pytest.skip("it takes two users")
     mounted = mount()
-    done = subprocess.run([harness.HRFS, "log", mounted.state], capture_output=True, text=True,
+    # Nor is it another folder, of root's, that may not be looked into.
+    done = subprocess.run([harness.HRFS, "log", mounted.state], capture_output=True, text=True, env={"HOME": "/nonexistent"},
                           preexec_fn=lambda: harness.become(a_user))
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and "permission denied" in done.stderr
