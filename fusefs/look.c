@@ -33,18 +33,14 @@ static void visit(void *userdata, struct open_inode *inode)
 	struct fs *fs = userdata;
 	struct op *op = op_start_own(fs);
 	struct reached reached;
-	bool differs;
 
 	if (!op || reach_get(fs->reach, inode->nodeid, &reached) < 0)
 		return;
 	pthread_mutex_lock(&inode->order);
-	differs = op_look_for_stores(op, inode, reached.fd, false);
+	op_look_for_stores(op, inode, reached.fd, false);
 	pthread_mutex_unlock(&inode->order);
 	reach_put(fs->reach, &reached);
 	op_end(op);
-	/* In place the kernel would believe the old time stamps for an hour. Only attributes: the pages are the file's own. */
-	if (differs && fs->options.is_in_place)
-		(void)fuse_lowlevel_notify_inval_inode(fs->session, inode->nodeid, -1, 0);
 }
 
 static void drop_pages(void *userdata, struct open_inode *inode)

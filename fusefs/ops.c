@@ -1,8 +1,13 @@
 #include "fusefs/ops.h"
 
+#include "base/fdutil.h"
+#include "base/log.h"
+#include "base/scope.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/stat.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -26,6 +31,21 @@ int op_fsync(int fd, bool datasync)
 	if (fd < 0)
 		return fd;
 	return (datasync ? fdatasync(fd) : fsync(fd)) < 0 ? -errno : 0;
+}
+
+void op_sync_names(struct op *op, const struct reached *dir)
+{
+	scoped(closep) int fd = -1;
+	int r;
+
+	if (!op->fs->options.sync_names)
+		return;
+	fd = reach_reopen(op->fs->reach, dir->fd, O_RDONLY | O_DIRECTORY);
+	r = op_fsync(fd, false);
+	if (r == 0)
+		r = eventlog_sync(op->fs->log);
+	if (r < 0)
+		log_warning("cannot bring a directory to stable storage: %s", strerror(-r));
 }
 
 bool op_was_born_since(int dir_fd, const char *name, int64_t since_ns)
@@ -92,6 +112,12 @@ static mode_t killed(const struct op *op, const struct stat *now)
 	return mode;
 }
 
+/* The kernel keeps attributes that the answer to this request does not bring. The call takes no lock that the request could hold. */
+static void drop_attributes(struct op *op, uint64_t nodeid)
+{
+	(void)fuse_lowlevel_notify_inval_inode(op->fs->session, nodeid, -1, 0);
+}
+
 static int clear_bits(struct op *op, uint64_t nodeid, int fd, mode_t mode)
 {
 	int r = emit_prepare(op, EVENT_CHMOD, nodeid, NULL), emit;
@@ -106,7 +132,10 @@ static int clear_bits(struct op *op, uint64_t nodeid, int fd, mode_t mode)
 		return emit;
 	/* By its path, because the descriptor may be one that fchmod(2) does not take. */
 	reach_link(fd, link);
-	return emit_finish(op, emit, chmod(link, mode & 07777) < 0 ? -errno : 0);
+	r = emit_finish(op, emit, chmod(link, mode & 07777) < 0 ? -errno : 0);
+	/* After a write it forgets the times and the size alone. */
+	drop_attributes(op, nodeid);
+	return r;
 }
 
 int op_kill_set_id(struct op *op, uint64_t nodeid, int fd)
@@ -154,23 +183,24 @@ static bool may_have_stores(const struct fs *fs, const struct stat *now)
 	       now->st_mtim.tv_sec * 1000000000 + now->st_mtim.tv_nsec >= fs->started_ns - unwatched_ns;
 }
 
-bool op_look_for_stores(struct op *op, struct open_inode *inode, int fd, bool is_last)
+void op_look_for_stores(struct op *op, struct open_inode *inode, int fd, bool is_last)
 {
-	bool differs = false;
 	struct stat now;
 
 	/* Without passthrough the kernel writes mapped pages back through requests. And where stores leave no trace there is none to find. */
 	if (atomic_load(&inode->mappable) == 0 || (!is_last && !op->fs->mmap_moves_mtime))
-		return false;
+		return;
 	if (fstatat(fd, "", &now, AT_EMPTY_PATH) < 0)
-		return false;
-	if (inode->is_adopted && may_have_stores(op->fs, &now))
+		return;
+	if (inode->is_adopted && may_have_stores(op->fs, &now)) {
 		log_mapped_stores(op, inode->nodeid, &now, false);
-	else if (open_inode_differs(inode, &now))
-		log_mapped_stores(op, inode->nodeid, &now, differs = true);
-	else if (is_last && !op->fs->mmap_moves_mtime)
+	} else if (open_inode_differs(inode, &now)) {
+		log_mapped_stores(op, inode->nodeid, &now, true);
+		/* Not the pages, which are the file's own. */
+		drop_attributes(op, inode->nodeid);
+	} else if (is_last && !op->fs->mmap_moves_mtime) {
 		log_mapped_stores(op, inode->nodeid, &now, false);
+	}
 	inode->is_adopted = false;
 	open_inode_set_baseline(inode, &now);
-	return differs;
 }

@@ -36,6 +36,12 @@ int op_file_fd(struct op *op, const struct fuse_file_info *fi, struct file **out
 /** fsync(2) or fdatasync(2) of @fd, which may be a negative errno already. Returns 0 or a negative errno. */
 int op_fsync(int fd, bool datasync);
 
+/**
+ * After a change of a name in @dir: with the options sync and dirsync it and its event come to stable storage. The change stands in any case, and is
+ * what the answer tells of, so an error is said in the daemon's own messages.
+ */
+void op_sync_names(struct op *op, const struct reached *dir);
+
 /** Whether @name in @dir_fd was made at @since_ns (CLOCK_REALTIME) or later: by the worker that died. */
 bool op_was_born_since(int dir_fd, const char *name, int64_t since_ns);
 
@@ -56,10 +62,11 @@ int op_kill_set_id(struct op *op, uint64_t nodeid, int fd);
 bool op_caller_is_in_group(const struct op *op, gid_t gid);
 
 /**
- * Look whether stores through a mapping changed @inode since its baseline, and log that. The caller holds the inode's order. @fd is open on it.
- * @is_last: an open that could map it ends; where stores leave no trace (tmpfs) that is logged as uncertain. Returns whether it changed.
+ * Look whether stores through a mapping changed @inode since its baseline, log that, and have the kernel forget the attributes from before.
+ * The caller holds the inode's order. @fd is open on it. @is_last: an open that could map it ends; where stores leave no trace (tmpfs)
+ * that is logged as uncertain.
  */
-bool op_look_for_stores(struct op *op, struct open_inode *inode, int fd, bool is_last);
+void op_look_for_stores(struct op *op, struct open_inode *inode, int fd, bool is_last);
 
 /** Settle, by looking at the tree, whether an announced event happened. @root_fd is the source. */
 enum probe { PROBE_NOT_DONE, PROBE_DONE, PROBE_UNCERTAIN };

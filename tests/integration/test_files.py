@@ -770,6 +770,18 @@ def test_shared_mappings_between_processes(mount, mode, disk_place):
     assert read_file(os.path.join(mounted.source, "f"))[15_000:15_005] == b"store"
 
 
+def test_stores_through_a_mapping_move_the_times_that_stat_tells(mount, mode, disk_place):
+    """In place, where the kernel believes what it was told for an hour."""
+    mounted = mount(folder=disk_place, in_place=True, options=mode.options)
+    path = mounted.path("f")
+    make_file(path, b"x" * 9000)
+    os.utime(path, (0, 0))
+    with opened(path, os.O_RDWR) as fd, mmap.mmap(fd, 9000) as mapping:
+        assert os.stat(path).st_mtime == 0
+        mapping[0:5] = b"store"
+    harness.wait_until(lambda: os.stat(path).st_mtime > 0, "the time of the stores", timeout=5)
+
+
 def test_sendfile_sends_what_was_stored_through_a_mapping(mount, mode, place):
     """
     From a descriptor that can write, the kernel takes the pages for it through its own cache. What it has taken is dropped

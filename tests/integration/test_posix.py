@@ -344,6 +344,22 @@ def test_set_id_bits_and_capabilities_are_cleared_as_linux_does(twins, what):
             assert found["modes"]["6777"] == ("0o106777" if who is ROOT else "0o100777")
 
 
+@pytest.mark.parametrize("what", sorted(WRITING))
+def test_who_asks_for_the_mode_alone_is_told_the_bits_are_cleared(twins, what):
+    """stat(1) asks for no more than it prints. After a write the kernel no longer knows times and size, but it still knows the mode."""
+    def prepare():
+        make_file("source", b"s" * 200)
+        make_file("f", b"x" * 5000, 0o6777, (OWNER.uid, TEAM))
+
+    def work():
+        assert mode_of("f") == "0o106777"
+        attempt(CLEARING[what], "f")
+        return subprocess.run(["stat", "-c", "%a", "f"], check=True, capture_output=True, text=True).stdout
+
+    twins.same(prepare)
+    assert twins.same(work, STRANGER) == "777\n"
+
+
 @pytest.mark.parametrize("who", CLEARERS, ids=lambda who: who.name)
 def test_set_gid_without_group_execution(twins, who):
     """
