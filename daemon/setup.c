@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/scope.h"
 #include "daemon/ancestry.h"
+#include "daemon/atime.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,15 +37,28 @@ static enum exit_status check_source(const char *path)
 	return S_ISDIR(st.st_mode) ? STATUS_OK : refuse_source(path, -ENOTDIR);
 }
 
+static enum exit_status refuse_atime(int error)
+{
+	if (error == -EPERM)
+		log_error("options noatime, nodiratime and strictatime are only for root");
+	else
+		log_error("cannot have times of access as noatime, nodiratime or strictatime says: %s", strerror(-error));
+	return error == -EPERM ? STATUS_PERMISSION : STATUS_MOUNT;
+}
+
 static enum exit_status open_source(struct setup *setup, const char *path)
 {
 	struct statvfs numbers;
+	int r;
 
 	if (!realpath(path, setup->source))
 		return refuse_source(path, -errno);
 	setup->source_fd = open(setup->source, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (setup->source_fd < 0 || fstat(setup->source_fd, &setup->source_stat) < 0)
 		return refuse_source(path, -errno);
+	r = atime_apply(&setup->source_fd, setup->options.mount_flags);
+	if (r < 0)
+		return refuse_atime(r);
 	/* On a source that takes no changes the mount takes none: the kernel then refuses them before it looks at names. */
 	if (fstatvfs(setup->source_fd, &numbers) == 0 && numbers.f_flag & ST_RDONLY)
 		setup->options.mount_flags |= MS_RDONLY;

@@ -278,6 +278,7 @@ static int create_fs(struct worker *worker, int fuse_fd)
 		.allow_root = setup->options.allow_root,
 		.default_permissions = true,
 		.sync_always = setup->options.mount_flags & MS_SYNCHRONOUS,
+		.sync_names = setup->options.mount_flags & (MS_SYNCHRONOUS | MS_DIRSYNC),
 		.is_unlogged = setup->options.log == LOG_OFF,
 		.debug = setup->options.debug,
 		.max_read = setup->options.max_read,

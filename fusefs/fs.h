@@ -32,6 +32,7 @@ struct fs_options {
 	bool allow_root;            /* mounted with allow_other, for root and the owner only */
 	bool default_permissions;   /* the mount was made with it */
 	bool sync_always;           /* -o sync: every write is followed by fdatasync and eventlog_sync */
+	bool sync_names;            /* -o sync, dirsync: so is every change of a name, by fsync of its directory */
 	bool is_unlogged;           /* no event is made: only to measure what events cost */
 	bool debug;                 /* libfuse's trace of requests on stderr */
 	unsigned max_read;          /* bytes, as given to mount(2); 0: none */

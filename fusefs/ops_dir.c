@@ -108,6 +108,8 @@ static void do_make(fuse_req_t req, unsigned opcode, enum event_op what, fuse_in
 	if (r >= 0)
 		r = make_and_describe(op, emit, parent, dir.fd, name, making, &entry);
 	inode_release_names(op->fs->inodes, parent);
+	if (r == 0)
+		op_sync_names(op, &dir);
 	reach_put(op->fs->reach, &dir);
 	if (r < 0)
 		op_reply_error(op, r);
@@ -239,6 +241,8 @@ void fs_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name
 	if (r == 0)
 		r = do_link(op, ino, parent, dir.fd, name, &entry);
 	inode_release_names(op->fs->inodes, parent);
+	if (r == 0)
+		op_sync_names(op, &dir);
 	reach_put(op->fs->reach, &dir);
 	if (r < 0)
 		op_reply_error(op, r);
@@ -348,6 +352,8 @@ static void do_remove(fuse_req_t req, unsigned opcode, enum event_op what, fuse_
 	if (r == 0)
 		inode_unlinked(op->fs->inodes, parent, name, NULL);
 	inode_release_names(op->fs->inodes, parent);
+	if (r == 0)
+		op_sync_names(op, &dir);
 	reach_put(op->fs->reach, &dir);
 	op_reply_error(op, r);
 }
@@ -454,6 +460,11 @@ void fs_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t t
 	}
 	inode_release_names(op->fs->inodes, parent);
 	inode_release_names(op->fs->inodes, to);
+	if (r == 0) {
+		op_sync_names(op, &to_dir);
+		if (parent != to)
+			op_sync_names(op, &from_dir);
+	}
 	reach_put(op->fs->reach, &from_dir);
 	reach_put(op->fs->reach, &to_dir);
 	op_reply_error(op, r);

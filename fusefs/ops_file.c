@@ -370,6 +370,8 @@ void fs_create_file(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t 
 	else if (r == 0)
 		r = create_or_open(op, parent, dir.fd, name, mode, fi, &entry, &file);
 	inode_release_names(op->fs->inodes, parent);
+	if (r == 0)
+		op_sync_names(op, &dir);
 	reach_put(op->fs->reach, &dir);
 	if (r < 0)
 		op_reply_error(op, r);

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import stat
 import subprocess
+import time
 
 import pytest
 
@@ -127,6 +128,45 @@ def test_options_of_mount_8_are_taken(mount, options):
     for word in ("ro", "nosuid", "nodev", "noexec", "noatime", "dirsync", "sync"):
         if word in options.split(","):
             assert word in line.split()[3].split(","), line
+
+
+@pytest.mark.parametrize("options, moved", [
+    ("noatime", ""), ("ro", ""), ("nodiratime", "file"), ("strictatime", "file folder"), ("relatime", "file folder"),
+])
+@pytest.mark.parametrize("passthrough", ["on", "off"])
+def test_times_of_access_move_as_the_options_say(mount, options, moved, passthrough):
+    mounted = mount(start=False, options=f"{options},passthrough={passthrough}")
+    file, folder = (os.path.join(mounted.source, name) for name in ("file", "folder"))
+    with open(file, "w") as out:
+        out.write("x")
+    os.mkdir(folder)
+    mounted.start()
+    harness.wait_until(lambda: mounted.status()["scan"]["state"] == "done", "the scan")
+    for path in (file, folder):
+        os.utime(path, (0, 0))
+    with open(mounted.path("file")) as reader:
+        reader.read()
+    os.listdir(mounted.path("folder"))
+    assert [name for name in ("file", "folder") if os.stat(os.path.join(mounted.source, name)).st_atime > 0] == moved.split()
+
+
+def test_times_of_access_move_with_each_read_where_they_shall(mount):
+    """Without the option they move when they are older than the last change, or than a day."""
+    mounted = mount(options="strictatime")
+    with open(mounted.path("file"), "w") as out:
+        out.write("x")
+    os.utime(mounted.path("file"))
+    before = os.stat(os.path.join(mounted.source, "file")).st_atime_ns
+    time.sleep(0.05)
+    with open(mounted.path("file")) as reader:
+        reader.read()
+    assert os.stat(os.path.join(mounted.source, "file")).st_atime_ns > before
+
+
+@pytest.mark.parametrize("option", ["noatime", "nodiratime", "strictatime"])
+def test_times_of_access_are_for_root_to_choose(mount, a_user, option):
+    mounted = mount(start=False, user=a_user)
+    complains(mount_hrfs(mounted.source, mounted.point, "-o", option, user=a_user), "permission", option, "only for root")
 
 
 def test_version_and_help():

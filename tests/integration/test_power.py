@@ -270,10 +270,10 @@ def test_with_durability_always_every_change_survives_a_power_cut(place, show):
     assert lost == 0
 
 
-def synced_by(place, sync):
+def synced_by(place, sync, options="transport=classic"):
     """Cut after @sync of a mount whose changes nothing else syncs. Returns (seq promised, seq kept, directories kept)."""
     with disk_image.Image(place, IMAGE_SIZE) as image:
-        machine = Machine(place, image, "transport=classic")
+        machine = Machine(place, image, options)
         with machine.booted() as mounted:
             for number in range(20):
                 os.mkdir(mounted.path(f"d{number}"))
@@ -289,6 +289,12 @@ def synced_by(place, sync):
 
 def test_sync_of_the_whole_machine_survives_a_power_cut(place):
     promised, kept, directories = synced_by(place, lambda point: os.sync())
+    assert kept >= promised and directories == 20
+
+
+@pytest.mark.parametrize("option", ["sync", "dirsync"])
+def test_names_survive_a_power_cut_by_themselves(place, option):
+    promised, kept, directories = synced_by(place, lambda point: None, option)
     assert kept >= promised and directories == 20
 
 
