@@ -112,8 +112,7 @@ static mode_t killed(const struct op *op, const struct stat *now)
 	return mode;
 }
 
-/* The kernel keeps attributes that the answer to this request does not bring. The call takes no lock that the request could hold. */
-static void drop_attributes(struct op *op, uint64_t nodeid)
+void op_drop_attributes(struct op *op, uint64_t nodeid)
 {
 	(void)fuse_lowlevel_notify_inval_inode(op->fs->session, nodeid, -1, 0);
 }
@@ -134,7 +133,7 @@ static int clear_bits(struct op *op, uint64_t nodeid, int fd, mode_t mode)
 	reach_link(fd, link);
 	r = emit_finish(op, emit, chmod(link, mode & 07777) < 0 ? -errno : 0);
 	/* After a write it forgets the times and the size alone. */
-	drop_attributes(op, nodeid);
+	op_drop_attributes(op, nodeid);
 	return r;
 }
 
@@ -197,7 +196,7 @@ void op_look_for_stores(struct op *op, struct open_inode *inode, int fd, bool is
 	} else if (open_inode_differs(inode, &now)) {
 		log_mapped_stores(op, inode->nodeid, &now, true);
 		/* Not the pages, which are the file's own. */
-		drop_attributes(op, inode->nodeid);
+		op_drop_attributes(op, inode->nodeid);
 	} else if (is_last && !op->fs->mmap_moves_mtime) {
 		log_mapped_stores(op, inode->nodeid, &now, false);
 	}

@@ -58,6 +58,12 @@ void op_note(struct op *op, const struct stat *attributes);
  */
 int op_kill_set_id(struct op *op, uint64_t nodeid, int fd);
 
+/**
+ * Have the kernel forget the attributes of @nodeid, which changed in a way that the answer to this request does not tell. At once, and without
+ * a lock that the request could hold.
+ */
+void op_drop_attributes(struct op *op, uint64_t nodeid);
+
 /** Whether the caller is a member of @gid. */
 bool op_caller_is_in_group(const struct op *op, gid_t gid);
 

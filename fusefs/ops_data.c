@@ -444,6 +444,8 @@ void fs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int command, void *argume
 		op_reply_error(op, r);
 		return;
 	}
+	if (command == FS_IOC_SETFLAGS || command == FS_IOC_FSSETXATTR)
+		op_drop_attributes(op, ino);
 	fuse_reply_ioctl(req, 0, out, r);
 	op_end(op);
 }

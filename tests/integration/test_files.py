@@ -19,6 +19,7 @@ import stat
 import struct
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -1133,6 +1134,20 @@ def test_files_over_4_gib(twins_in_mode):
 
 
 # ---- Flags of files ----
+
+def test_chattr_moves_the_time_of_change(twins):
+    """Which the kernel believes to know: the request is not one that changes attributes."""
+    twins.same(lambda: make_file("f", b"x"))
+
+    def work():
+        before = os.stat("f").st_ctime_ns
+        time.sleep(0.02)
+        done = subprocess.run(["chattr", "+A", "f"], capture_output=True)
+        return [done.returncode, os.stat("f").st_ctime_ns > before]
+
+    answer, has_moved = twins.same(work)
+    assert has_moved == (answer == 0)
+
 
 def test_lsattr_and_chattr(twins):
     """FS_IOC_GETFLAGS and FS_IOC_SETFLAGS go through, where the source has them; a+i hold as they do natively."""
