@@ -5,4 +5,8 @@
  */
 #pragma once
 
-enum { PATIENCE_MS = 3000, PATIENCE_PAUSE_MS = 50 };
+enum {
+	PATIENCE_MS = 3000,         /* where it is not known whether it ends */
+	PATIENCE_ENDING_MS = 60000, /* a full journal on a slow disk */
+	PATIENCE_PAUSE_MS = 50,
+};

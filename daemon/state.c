@@ -157,22 +157,35 @@ static int make(struct state *state, struct walk *walk)
 
 /* ---- Who uses it ---- */
 
+/* Whether who has the lock has said that it is about to let it go; see eventlog_say_ending(). */
+static bool is_ending(int lock_fd)
+{
+	struct stat st;
+
+	return fstat(lock_fd, &st) == 0 && st.st_size > 0;
+}
+
 /*
  * The worker takes the lock for good. Here it is only tried, so that a live mount is not covered by one that cannot work. A mount that
- * ends, after umount(8), has it for a moment.
+ * ends, after umount(8), still has it until its log is at rest.
  */
 static int try_lock(const struct state *state)
 {
 	scoped(closep) int fd = fd_open_own(state->fd, LOCK_NAME, O_RDWR);
-	int64_t until_ms = clock_now_ms() + PATIENCE_MS;
+	int64_t begin_ms = clock_now_ms(), waited_ms;
+	bool has_said = false;
 
 	if (fd < 0)
 		return fd == -ENOENT ? 0 : fd;
 	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		if (errno != EWOULDBLOCK)
 			return -errno;
-		if (clock_now_ms() >= until_ms)
+		waited_ms = clock_now_ms() - begin_ms;
+		if (waited_ms >= (is_ending(fd) ? PATIENCE_ENDING_MS : PATIENCE_MS))
 			return -EBUSY;
+		if (waited_ms >= PATIENCE_MS && !has_said)
+			log_warning("the mount before has not yet stored its last events in %s; waiting", state->path);
+		has_said = waited_ms >= PATIENCE_MS;
 		(void)poll(NULL, 0, PATIENCE_PAUSE_MS);
 	}
 	return 0;

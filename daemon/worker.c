@@ -372,6 +372,7 @@ static int serve(struct worker *worker)
 		return r;
 	}
 	r = fs_run(worker->fs);
+	eventlog_say_ending(worker->log);
 	scan_stop(worker->scan);
 	if (r == 0)
 		say_goodbye(worker);

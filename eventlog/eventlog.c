@@ -135,6 +135,8 @@ static int take_lock(int state_fd, int *out_fd)
 		return fd;
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
 		return errno == EWOULDBLOCK ? -EBUSY : -errno;
+	if (ftruncate(fd, 0) < 0)
+		return -errno;
 	*out_fd = take_fd(fd);
 	return 0;
 }
@@ -384,6 +386,14 @@ static int finish_files(struct eventlog *log)
 	if (r == 0)
 		r = journal_mark_clean(log->journal);
 	return r < 0 ? r : drained;
+}
+
+void eventlog_say_ending(struct eventlog *log)
+{
+	static const char text[] = "ending\n";
+
+	/* Without room who waits has less patience. */
+	(void)pwrite(log->lock_fd, text, sizeof(text) - 1, 0);
 }
 
 void eventlog_close(struct eventlog *log)

@@ -79,6 +79,9 @@ int eventlog_open(const struct eventlog_options *options, struct eventlog **out,
 /** Start the drain thread. Before it, commits work until the ring is full. Returns 0 or a negative errno. */
 int eventlog_start(struct eventlog *log);
 
+/** Write into the file "lock" that eventlog_close() comes soon, for who waits to open the log next. Any thread. */
+void eventlog_say_ending(struct eventlog *log);
+
 /** Drain everything, mark the log clean, free. All writers and cursors must be closed. NULL is fine. */
 void eventlog_close(struct eventlog *log);
 
