@@ -26,6 +26,7 @@
 #include "daemon/launch.h"
 #include "daemon/options.h"
 #include "daemon/rehearsal.h"
+#include "daemon/remount.h"
 #include "daemon/setup.h"
 #include "daemon/supervisor.h"
 
@@ -123,9 +124,11 @@ int main(int argc, char **argv)
 	enum exit_status status;
 
 	set_process(&setup.options);
-	if (r == OPTIONS_MOUNT)
+	if (r == OPTIONS_MOUNT && !setup.options.is_remount)
 		return run(&setup);
-	if (r == OPTIONS_HELP)
+	if (r == OPTIONS_MOUNT)
+		status = remount_run(&setup.options);
+	else if (r == OPTIONS_HELP)
 		status = print(options_help);
 	else if (r == OPTIONS_VERSION)
 		status = print("mount.hrfs " HRFS_VERSION "\n");

@@ -325,24 +325,35 @@ enum exit_status mountpoint_mount(struct mountpoint *mountpoint, const char *fsn
 
 /* ---- Unmounting ---- */
 
+static bool find_here(const struct mountpoint *mountpoint, struct mounted *out)
+{
+	return mountpoint->mount_id && mounttable_find(mountpoint->path, out) > 0 && out->id == mountpoint->mount_id;
+}
+
 static bool is_mounted_here(const struct mountpoint *mountpoint)
 {
 	struct mounted mounted;
 
-	return mountpoint->mount_id && mounttable_find(mountpoint->path, &mounted) > 0 &&
-	       mounted.id == mountpoint->mount_id;
+	return find_here(mountpoint, &mounted);
 }
 
-bool mountpoint_is_mounted(const struct mountpoint *mountpoint)
+bool mountpoint_find(const struct mountpoint *mountpoint, struct mounted *out)
 {
 	bool is_mounted;
 	int cwd_fd;
 
 	if (enter(mountpoint, &cwd_fd) < 0)
 		return false;
-	is_mounted = is_mounted_here(mountpoint);
+	is_mounted = find_here(mountpoint, out);
 	leave(mountpoint, cwd_fd);
 	return is_mounted;
+}
+
+bool mountpoint_is_mounted(const struct mountpoint *mountpoint)
+{
+	struct mounted mounted;
+
+	return mountpoint_find(mountpoint, &mounted);
 }
 
 int mountpoint_unmount(const struct mountpoint *mountpoint, bool lazily)

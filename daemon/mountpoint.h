@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+struct mounted;
 struct options;
 
 struct mountpoint {
@@ -45,6 +46,9 @@ enum exit_status mountpoint_check(const struct mountpoint *mountpoint, const str
  */
 enum exit_status mountpoint_mount(struct mountpoint *mountpoint, const char *fsname, const struct options *options,
 				  int *out_fuse_fd);
+
+/** What the table of mounts says of the mount we made, if that is still the uppermost there. Returns whether it is. */
+bool mountpoint_find(const struct mountpoint *mountpoint, struct mounted *out);
 
 /** Whether the mount we made is still the uppermost there. */
 bool mountpoint_is_mounted(const struct mountpoint *mountpoint);

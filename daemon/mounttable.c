@@ -2,7 +2,7 @@
  * Mounttable: lines of mountinfo, in the order in which mounts were made:
  *
  *     36 35 0:45 /sub /mnt/point rw,noatime shared:1 - fuse.hrfs /src rw
- *     id    dev       path       any number of words - type
+ *     id    dev       path       options  any words  - type      source options
  *
  * Blanks, tabs, newlines and backslashes in a path stand there as a backslash and three octal digits.
  */
@@ -38,6 +38,17 @@ static bool is_path(const char *word, const char *path)
 	return *path == '\0';
 }
 
+/* The word after the path is of the mount, the last one of the line of its file system. */
+static void read_options(const char *path, const char *type, struct mounted *out)
+{
+	const char *options = path + strcspn(path, " ");
+	const char *last = strrchr(type, ' ');
+
+	options += strspn(options, " ");
+	last = last ? last + 1 : "";
+	snprintf(out->options, sizeof(out->options), "%.*s,%.*s", (int)strcspn(options, " "), options, (int)strcspn(last, "\n"), last);
+}
+
 static bool read_line(const char *line, const char *path, struct mounted *out)
 {
 	unsigned id, minor;
@@ -55,6 +66,7 @@ static bool read_line(const char *line, const char *path, struct mounted *out)
 	out->id = id;
 	out->minor = minor;
 	out->is_fuse = strncmp(type, "fuse ", 5) == 0 || strncmp(type, "fuse.", 5) == 0;
+	read_options(line + path_at, type, out);
 	return true;
 }
 

@@ -6,10 +6,13 @@
 
 #include <stdbool.h>
 
+enum { MOUNTTABLE_OPTIONS_SIZE = 256 };
+
 struct mounted {
 	unsigned id;     /* of the mount, unique while it exists */
 	unsigned minor;  /* of its device; for FUSE the number of the connection */
 	bool is_fuse;
+	char options[MOUNTTABLE_OPTIONS_SIZE]; /* of the mount and of the file system, separated by commas; cut where there is no room */
 };
 
 /** The uppermost mount at @path, an absolute path without links. Returns 1, 0 (nothing is mounted just there), or a negative errno. */

@@ -43,7 +43,7 @@ const char options_help[] =
 	"  -V          the version\n"
 	"  -h          this text\n"
 	"\n"
-	"Mount options, beside ro, nosuid, nodev, noexec, noatime, sync and their opposites:\n"
+	"Mount options, beside remount, ro, nosuid, nodev, noexec, noatime, sync and their opposites:\n"
 	"  state=DIR                         the folder of the log\n"
 	"  socket=PATH                       where programs connect\n"
 	"  subscribers=GROUP                 who may connect beside the owner and root\n"
@@ -208,6 +208,13 @@ static int apply_true(struct options *options, const struct option_row *row, con
 	return 0;
 }
 
+/* What mount(8) repeats from the table of mounts for a remount. */
+static int apply_shown(struct options *options, const struct option_row *row, const char *value)
+{
+	options->shown = row->name;
+	return 0;
+}
+
 static int apply_string(struct options *options, const struct option_row *row, const char *value)
 {
 	char **string = field(options, row);
@@ -291,6 +298,7 @@ static int apply_max_read(struct options *options, const struct option_row *row,
 #define TRUE(name, member)          { name, ARGUMENT_NONE, apply_true, offsetof(struct options, member), 0, NULL }
 #define STRING(name, member)        { name, ARGUMENT_NEEDED, apply_string, offsetof(struct options, member), 0, NULL }
 #define WORD(name, member, words)   { name, ARGUMENT_NEEDED, apply_word, offsetof(struct options, member), 0, words }
+#define SHOWN(name)                 { name, ARGUMENT_NEEDED, apply_shown, 0, 0, NULL }
 #define NUMBER(name, apply)         { name, ARGUMENT_NEEDED, apply, 0, 0, NULL }
 
 /* Each name that -o knows, but x-*. */
@@ -310,6 +318,11 @@ static const struct option_row rows[] = {
 
 	/* Always on. */
 	IGNORED("default_permissions", ARGUMENT_NONE),
+
+	TRUE("remount", is_remount),
+	SHOWN("user_id"),
+	SHOWN("group_id"),
+	SHOWN("blksize"),
 
 	SET("ro", MS_RDONLY),
 	CLEAR("rw", MS_RDONLY),
@@ -470,6 +483,21 @@ static int apply_list(struct options *options, const char *list)
 	return r;
 }
 
+unsigned long options_flags(const char *list)
+{
+	unsigned long flags = 0;
+
+	for (size_t length; *list; list += length + (list[length] == ',')) {
+		const struct option_row *row;
+
+		length = strcspn(list, ",");
+		row = find_row(list, length);
+		if (row && (row->apply == apply_set_flags || row->apply == apply_forbid))
+			flags |= row->number;
+	}
+	return flags;
+}
+
 /* ---- The command line ---- */
 
 static int apply_type(struct options *options, const char *type)
@@ -548,6 +576,10 @@ static int check_together(struct options *options)
 {
 	if (options->allow_other && options->allow_root)
 		return complain(options, "allow_other and allow_root exclude each other");
+	if (options->shown && !options->is_remount)
+		return complain(options, "option %s is only for remount", options->shown);
+	if (options->is_remount && !options->mount_point)
+		return complain(options, "remount needs the source and the directory, as mount(8) gives them");
 	return 0;
 }
 

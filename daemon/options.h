@@ -36,6 +36,9 @@ struct options {
 	bool wants_suid;           /* -o suid was said aloud */
 	bool wants_dev;            /* -o dev */
 
+	bool is_remount;           /* -o remount: change mount_flags of a live mount */
+	const char *shown;         /* the last of the options that only the table of mounts has, as given; NULL: none */
+
 	bool is_foreground; /* -f, -d */
 	bool is_verbose;    /* -v */
 	bool debug;         /* -d */
@@ -68,6 +71,9 @@ enum { OPTIONS_MOUNT = 0, OPTIONS_HELP = 1, OPTIONS_VERSION = 2 };
  * options_finish() has something to free.
  */
 int options_parse(int argc, char **argv, struct options *options);
+
+/** The flags of mount(2) that @list, as the table of mounts has it, sets. Words without one are nothing. */
+unsigned long options_flags(const char *list);
 
 /** Free the strings. A zeroed struct is fine. */
 void options_finish(struct options *options);

@@ -31,9 +31,11 @@
 #include "daemon/handover.h"
 #include "daemon/inherit.h"
 #include "daemon/launch.h"
+#include "daemon/mounttable.h"
 #include "daemon/notify.h"
 #include "daemon/privileges.h"
 #include "daemon/rehearsal.h"
+#include "daemon/remount.h"
 #include "daemon/setup.h"
 #include "daemon/worker.h"
 #include "fusefs/fs.h"
@@ -145,10 +147,15 @@ static enum exit_status mount_tree(struct supervisor *supervisor)
 {
 	struct setup *setup = supervisor->setup;
 	const char *fsname = setup->options.fsname ? setup->options.fsname : setup->source;
+	struct options options = setup->options;
+	struct mounted before;
 	enum exit_status status;
 
+	/* An administrator may have made it read-only since. */
+	if (mountpoint_find(&setup->mountpoint, &before))
+		options.mount_flags = remount_merge(options.mount_flags, options_flags(before.options));
 	remove_mount(supervisor);
-	status = mountpoint_mount(&setup->mountpoint, fsname, &setup->options, &supervisor->fuse_fd);
+	status = mountpoint_mount(&setup->mountpoint, fsname, &options, &supervisor->fuse_fd);
 	if (status != STATUS_OK || !setup->options.auto_unmount)
 		return status;
 	supervisor->watch_fd = mountpoint_watch(&setup->mountpoint);

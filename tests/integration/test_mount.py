@@ -1,6 +1,8 @@
 """mount.hrfs: how it starts, how it ends, and what it says when it cannot."""
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -8,6 +10,7 @@ import signal
 import sqlite3
 import stat
 import subprocess
+import threading
 import time
 
 import pytest
@@ -175,6 +178,65 @@ def test_version_and_help():
     assert done.returncode == 0 and "mount.hrfs" in done.stdout and "state=" in done.stdout
 
 
+# ---- While it is mounted ----
+
+def remount(mounted, options):
+    """As mount(8) calls its helper: with the options that the table of mounts has."""
+    return mount_hrfs(mounted.source, mounted.point, "-o", f"rw,relatime,user_id=0,group_id=0,allow_other,remount,{options}")
+
+
+def flags_of(mounted):
+    with open("/proc/self/mounts") as mounts:
+        return next(line for line in mounts if line.split()[1] == mounted.point).split()[3].split(",")
+
+
+def test_remount_makes_it_read_only_and_back(mount):
+    mounted = mount()
+    assert remount(mounted, "ro,nosuid").returncode == 0
+    assert {"ro", "nosuid"} <= set(flags_of(mounted))
+    with pytest.raises(OSError) as caught:
+        os.mkdir(mounted.path("d"))
+    assert caught.value.errno == errno.EROFS
+    assert remount(mounted, "rw").returncode == 0
+    os.mkdir(mounted.path("d"))
+    assert not {"ro", "nosuid"} & set(flags_of(mounted))
+
+
+@pytest.mark.parametrize("before, change", [
+    ("rw", "sync"), ("rw", "dirsync"), ("rw", "noatime"), ("rw", "strictatime"), ("sync", "async"), ("noatime", "relatime"),
+])
+def test_remount_refuses_what_the_daemon_would_have_to_know(mount, before, change):
+    mounted = mount(options=before)
+    flags = flags_of(mounted)
+    option = before if before != "rw" else change
+    complains(remount(mounted, change), "usage", f"option {option}", "unmount it first")
+    assert flags_of(mounted) == flags
+
+
+def test_remount_says_why_it_cannot(mount, a_user, folders):
+    mounted = mount()
+    source, point, _ = folders
+    complains(mount_hrfs(source, point, "-o", "remount,ro"), "mountpoint", point)
+    complains(mount_hrfs(source, "-o", "remount,ro"), "usage", "remount")
+    complains(mount_hrfs(source, point, "-o", "user_id=0"), "usage", "user_id", "remount")
+    complains(mount_hrfs(mounted.source, mounted.point, "-o", "remount,ro", user=a_user), "permission", mounted.point)
+    with open(mounted.path("f"), "w"):
+        done = remount(mounted, "ro")
+        assert done.returncode == 32 and "open for writing" in done.stderr, done
+    assert "rw" in flags_of(mounted)
+
+
+def test_what_was_made_read_only_stays_so_when_it_is_mounted_afresh(mount, with_uring):
+    mounted = mount(options="transport=io_uring")
+    assert remount(mounted, "ro,noexec").returncode == 0
+    mounted.expect_stderr = True
+    mounted.kill_worker()
+    harness.wait_until(lambda: {"ro", "noexec"} <= set(flags_of(mounted)) and os.path.isdir(mounted.point), "the mount")
+    with pytest.raises(OSError) as caught:
+        os.mkdir(mounted.path("d"))
+    assert caught.value.errno == errno.EROFS
+
+
 # ---- The end ----
 
 def end_by_umount(mounted):
@@ -298,6 +360,28 @@ def test_a_state_that_another_mount_uses(mount, place):
     done = mount_hrfs(mounted.source, point, "-o", f"state={mounted.state},socket={place}/other-socket")
     complains(done, "busy", mounted.state)
     assert mounted.sync()
+
+
+def test_a_mount_waits_for_one_that_says_it_is_ending(folders, mount, place):
+    """However long that takes to bring its log to rest."""
+    mounted = mount()
+    mounted.stop()
+    lock = os.open(os.path.join(mounted.state, "lock"), os.O_RDWR)
+    try:
+        assert os.read(lock, 100) == b"ending\n"
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        point = os.path.join(place, "mnt")
+        timer = threading.Timer(4, fcntl.flock, (lock, fcntl.LOCK_UN))
+        timer.start()
+        done = mount_hrfs(mounted.source, point, "-o", f"state={mounted.state},socket={place}/socket")
+        timer.join()
+        assert done.returncode == 0 and "waiting" in done.stderr, done
+        try:
+            assert os.fstat(lock).st_size == 0
+        finally:
+            subprocess.run(["umount", point], check=True)
+    finally:
+        os.close(lock)
 
 
 def test_a_state_folder_that_cannot_be_written(folders, place):
