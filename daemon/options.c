@@ -406,8 +406,8 @@ static const char *nearest(const char *name, size_t length)
 	for (size_t i = 0; i < ROW_COUNT && length <= WORD_MAX; i++) {
 		unsigned d = distance(name, length, rows[i].name);
 
-		/* With as many mistakes as letters anything is near. */
-		if (d < best && d < length) {
+		/* With mistakes in most of its letters anything is near. */
+		if (d < best && d * 2 <= length) {
 			best = d;
 			found = rows[i].name;
 		}
@@ -566,6 +566,9 @@ static int apply_places(struct options *options, int count, char **places)
 		return complain(options, "no directory is given; see mount.hrfs -h");
 	if (count > 2)
 		return complain(options, "'%s' is one argument too many; see mount.hrfs -h", places[2]);
+	for (int i = 0; i < count; i++)
+		if (places[i][0] == '\0')
+			return complain(options, "the name of the %s is empty", i == 0 ? "source" : "directory");
 	options->source = strdup(places[0]);
 	if (!options->source)
 		return -ENOMEM;

@@ -353,6 +353,12 @@ def test_a_mount_point_that_is_no_directory(folders, place):
     complains(mount_hrfs(source, place + "/file", "-o", options), "mountpoint", place + "/file")
 
 
+def test_an_empty_name(folders):
+    source, point, options = folders
+    complains(mount_hrfs("", point, "-o", options), "usage", "source", "empty")
+    complains(mount_hrfs(source, "", "-o", options), "usage", "directory", "empty")
+
+
 def test_a_state_that_another_mount_uses(mount, place):
     mounted = mount()
     point = place + "/other"

@@ -149,7 +149,6 @@ static void an_unknown_option_is_named_with_what_was_meant(void)
 	is_refused("/src -o nonsense", "'nonsense'");
 	is_refused("/src -o passthru=on", "'passthru'");
 	is_refused("/src -o durabilty=fsync", "durability");
-	is_refused("/src -o remount", "'remount'");
 	is_refused("/src -o x", "'x'");
 	is_refused("/src -Z", "'-Z'");
 	is_refused("/src --nonsense", "'--nonsense'");
@@ -159,7 +158,7 @@ static void an_unknown_option_is_named_with_what_was_meant(void)
 
 static void what_is_far_from_everything_is_not_guessed(void)
 {
-	static const char *const lines[] = { "/src -o nonsense", "/src -o xx", "/src -o q" };
+	static const char *const lines[] = { "/src -o nonsense", "/src -o foo", "/src -o xx", "/src -o q" };
 
 	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
 		scoped(options_finish) struct options options = { 0 };
@@ -167,6 +166,25 @@ static void what_is_far_from_everything_is_not_guessed(void)
 		check(parse(&options, lines[i]) == -EINVAL);
 		check(!strstr(options.complaint, "meant"));
 	}
+}
+
+static void a_remount_has_what_the_table_of_mounts_shows(void)
+{
+	scoped(options_finish) struct options options = { 0 };
+
+	check(parse(&options, "/src /mnt -o rw,nosuid,relatime,user_id=0,group_id=0,blksize=512,remount,ro") == OPTIONS_MOUNT);
+	check(options.is_remount && options.mount_flags == (MS_RDONLY | MS_NOSUID | MS_RELATIME));
+	is_refused("/src -o remount", "remount needs");
+	is_refused("/src /mnt -o user_id=0", "user_id is only for remount");
+}
+
+static void the_table_of_mounts_tells_flags(void)
+{
+	check(options_flags("") == 0);
+	check(options_flags("rw,relatime,rw,user_id=0,default_permissions") == MS_RELATIME);
+	check(options_flags("ro,nosuid,nodev,noexec,noatime,nodiratime,rw,sync,dirsync,allow_other") ==
+	      (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_SYNCHRONOUS | MS_DIRSYNC));
+	check(options_flags(",ro") == MS_RDONLY);
 }
 
 static void bad_values_are_refused(void)
@@ -213,6 +231,8 @@ int main(void)
 		unit(debug_stays_in_the_foreground),
 		unit(help_and_version_need_no_place),
 		unit(the_last_of_two_opposites_holds),
+		unit(a_remount_has_what_the_table_of_mounts_shows),
+		unit(the_table_of_mounts_tells_flags),
 		unit(what_is_for_mount_8_changes_nothing),
 		unit(values_are_read),
 		unit(a_backslash_takes_the_meaning_from_a_comma),
