@@ -51,6 +51,11 @@ int handover_init(void)
 	return 0;
 }
 
+int handover_program_fd(void)
+{
+	return self_fd;
+}
+
 /* ---- Leaving ---- */
 
 /* The old program's order of the numbers is the new one's. */

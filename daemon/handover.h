@@ -23,6 +23,9 @@ struct handover {
 /** Remember which program this is, while it is there. Once, at the start, before handover_receive(). Returns 0 or a negative errno. */
 int handover_init(void);
 
+/** This program's file, O_PATH, which a program after it may go back to; borrowed. Who closes descriptors leaves it alone. */
+int handover_program_fd(void);
+
 /** In a forked process, see rehearsal.h: run the installed program as one that only looks. Returns only when that fails, with a negative errno. */
 int handover_exec_rehearsal(const struct setup *setup, const struct handover *handover);
 

@@ -64,12 +64,13 @@ static enum exit_status leave_place(void)
 
 static enum exit_status run_new(struct setup *setup)
 {
+	const int kept[] = { handover_program_fd() };
 	struct launch launch = { .caller_fd = -1 };
 	enum exit_status status;
 
 	/* Somebody would wait for the end of a pipe that a daemon holds by accident. */
 	if (!setup->options.is_foreground)
-		inherit_only(NULL, 0);
+		inherit_only(kept, 1);
 	status = setup_open(setup);
 	if (status == STATUS_OK)
 		status = leave_place();

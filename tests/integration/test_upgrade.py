@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import struct
@@ -166,6 +167,56 @@ def test_upgrade_forth_and_back_under_load(mount, installed, show):
     did, failed, extra = compare(storms.lines(), events)
     assert (failed, extra) == (0, 0), "a program saw the upgrade"
     show(f"4 upgrades: {did} changes of storms and {len(pieces)} writes to an open file went on, {last} events to 3 subscribers")
+
+
+class Background:
+    """A mount as users have it: mount.hrfs returned, and the daemon goes on. What others have of a mount under test, as far as it is needed here."""
+
+    def __init__(self, place):
+        self.source, self.point = os.path.join(place, "source"), os.path.join(place, "mnt")
+        for folder in (self.source, self.point):
+            os.mkdir(folder)
+        options = f"transport=classic,state={place}/state,socket={place}/socket"
+        subprocess.run([harness.MOUNT_HRFS, self.source, self.point, "-o", options], check=True, timeout=harness.PATIENCE_S)
+
+    def status(self):
+        done = subprocess.run([harness.HRFS, "status", "--json", self.point], check=True, capture_output=True, text=True)
+        return json.loads(done.stdout)
+
+    def path(self, name):
+        return os.path.join(self.point, name)
+
+    def kill_worker(self):
+        worker = self.status()["worker_pid"]
+        os.kill(worker, signal.SIGKILL)
+        harness.wait_until(lambda: self.status()["worker_pid"] != worker, "another worker")
+
+    def end_trial(self):
+        """The program before is kept until the new one's worker has served for two seconds; then its file is let go."""
+        folder = f"/proc/{self.status()['supervisor_pid']}/fd"
+        def files():
+            return [os.readlink(os.path.join(folder, fd)) for fd in os.listdir(folder)]
+        harness.wait_until(lambda: sum("mount.hrfs" in file for file in files()) == 1, "the end of the trial")
+
+
+def test_a_daemon_in_the_background_is_replaced_again_and_again(place, installed):
+    mounted = Background(place)
+    try:
+        for version in (b"0.9.1", b"0.9.2", b"0.9.3"):
+            installed.install_version(version)
+            done = restart(mounted)
+            assert done.returncode == 0, done
+            mounted.end_trial()
+            mounted.kill_worker()
+            os.mkdir(mounted.path(version.decode()))
+            assert mounted.status()["version"] == version.decode()
+        installed.install(installed.original.replace(b"INTO events (time", b"INTO elsewh (time"))
+        assert not refuses(mounted, "the one before goes on")
+        mounted.kill_worker()
+        assert sorted(os.listdir(mounted.point)) == ["0.9.1", "0.9.2", "0.9.3", "open"]
+    finally:
+        subprocess.run(["umount", mounted.point], check=True)
+    assert sorted(os.listdir(mounted.source)) == ["0.9.1", "0.9.2", "0.9.3", "open"]
 
 
 # ---- What is refused before anything happens ----
