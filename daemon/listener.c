@@ -228,11 +228,12 @@ void listener_close(struct listener *listener)
 	const char *name;
 	struct stat st;
 
-	closep(&listener->fd);
-	listener->fd = -1;
+	/* While it listens: a mount that comes next takes a name where nobody does, and that would then be its own. */
 	if (listener->ino && find_parent(listener->path, &walk, &name) == 0 && !walk.rest[0] &&
 	    fstatat(walk.fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == listener->dev &&
 	    st.st_ino == listener->ino)
 		unlinkat(walk.fd, name, 0);
 	listener->ino = 0;
+	closep(&listener->fd);
+	listener->fd = -1;
 }
