@@ -49,7 +49,8 @@ struct inodes {
 	struct index by_name;
 	uint32_t *first_name;   /* by inode */
 	uint32_t *children;     /* by inode */
-	uint32_t *name_sibling; /* by name */
+	uint32_t *name_sibling; /* by name: the one after it */
+	uint32_t *name_before;  /* by name: the one whose sibling it is */
 	struct directory directories[DIRECTORIES]; /* by nodeid, several to one */
 	pthread_cond_t released; /* a hold ended that somebody waits for */
 };
@@ -140,18 +141,25 @@ static void maybe_free_inode(struct inodes *inodes, uint32_t index);
 
 static void unlink_sibling(struct inodes *inodes, uint32_t inode, uint32_t slot)
 {
-	uint32_t *link = &inodes->first_name[inode];
+	uint32_t before = inodes->name_before[slot], next = inodes->name_sibling[slot];
 
-	while (*link && *link != slot)
-		link = &inodes->name_sibling[*link];
-	if (*link)
-		*link = inodes->name_sibling[slot];
+	if (before)
+		inodes->name_sibling[before] = next;
+	else
+		inodes->first_name[inode] = next;
+	if (next)
+		inodes->name_before[next] = before;
 }
 
 static void link_sibling_first(struct inodes *inodes, uint32_t inode, uint32_t slot)
 {
-	inodes->name_sibling[slot] = inodes->first_name[inode];
+	uint32_t first = inodes->first_name[inode];
+
+	inodes->name_before[slot] = 0;
+	inodes->name_sibling[slot] = first;
 	inodes->first_name[inode] = slot;
+	if (first)
+		inodes->name_before[first] = slot;
 }
 
 /* Gives the slot back; the inode's list must be rid of it already. */
@@ -173,14 +181,12 @@ static void free_name(struct inodes *inodes, uint32_t slot)
 	}
 }
 
-static void drop_gone_names(struct inodes *inodes, uint32_t inode)
+/* @slot, or 0. A file can have many names, so that not all are looked at for each. */
+static void drop_if_gone(struct inodes *inodes, uint32_t inode, uint32_t slot)
 {
-	for (uint32_t slot = inodes->first_name[inode], next; slot; slot = next) {
-		next = inodes->name_sibling[slot];
-		if (name_at(inodes, slot)->flags & NAME_GONE) {
-			unlink_sibling(inodes, inode, slot);
-			free_name(inodes, slot);
-		}
+	if (slot && name_at(inodes, slot)->flags & NAME_GONE) {
+		unlink_sibling(inodes, inode, slot);
+		free_name(inodes, slot);
 	}
 }
 
@@ -249,7 +255,8 @@ static int add_name(struct inodes *inodes, uint32_t parent, const char *bytes, u
 	index_add(&inodes->by_name, slot);
 	link_sibling_first(inodes, inode, slot);
 	inodes->children[parent]++;
-	drop_gone_names(inodes, inode);
+	/* One that is gone was alone. */
+	drop_if_gone(inodes, inode, inodes->name_sibling[slot]);
 	return 0;
 }
 
@@ -708,6 +715,19 @@ static void drop_bad_handles(struct inodes *inodes)
 			inode_at(inodes, i)->handle_size = 0;
 }
 
+/* A worker died when it had added a name, before it dropped the one that was gone. */
+static void drop_gone_beside_others(struct inodes *inodes)
+{
+	for (uint32_t i = 1; i < pool_end(inodes->inodes); i++) {
+		uint32_t slot = inodes->first_name[i], next;
+
+		for (; slot && (inodes->name_before[slot] || inodes->name_sibling[slot]); slot = next) {
+			next = inodes->name_sibling[slot];
+			drop_if_gone(inodes, i, slot);
+		}
+	}
+}
+
 static void rebuild(struct inodes *inodes)
 {
 	drop_bad_handles(inodes);
@@ -731,6 +751,7 @@ static void rebuild(struct inodes *inodes)
 		link_sibling_first(inodes, inode, i);
 		inodes->children[parent]++;
 	}
+	drop_gone_beside_others(inodes);
 	sweep_long_names(inodes);
 }
 
@@ -765,7 +786,8 @@ int inodes_create(struct tables *tables, const struct stat *root, struct inodes 
 	inodes->first_name = index_array(tables->inodes.capacity);
 	inodes->children = index_array(tables->inodes.capacity);
 	inodes->name_sibling = index_array(tables->names.capacity);
-	if (inodes->first_name && inodes->children && inodes->name_sibling &&
+	inodes->name_before = index_array(tables->names.capacity);
+	if (inodes->first_name && inodes->children && inodes->name_sibling && inodes->name_before &&
 	    index_init(&inodes->by_key, tables->inodes.capacity, hash_of_inode, inodes) == 0 &&
 	    index_init(&inodes->by_name, tables->names.capacity, hash_of_name, inodes) == 0)
 		r = make_root(inodes, root);
@@ -786,6 +808,7 @@ void inodes_destroy(struct inodes *inodes)
 	index_array_free(inodes->first_name, inodes->inodes->capacity);
 	index_array_free(inodes->children, inodes->inodes->capacity);
 	index_array_free(inodes->name_sibling, inodes->names->capacity);
+	index_array_free(inodes->name_before, inodes->names->capacity);
 	pthread_cond_destroy(&inodes->released);
 	pthread_mutex_destroy(&inodes->lock);
 	free(inodes);

@@ -2,6 +2,7 @@
 #include "tests/unit/check.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 static struct tables tables;
@@ -131,6 +132,68 @@ static void a_file_with_two_names_lives_by_the_other_when_one_goes(void)
 	inode_unlinked(inodes, INODE_ROOT, "two", NULL);
 	check(has_path(file, NULL, "one"));
 	end();
+}
+
+static void lose(unsigned number)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "n%u", number);
+	inode_unlinked(inodes, INODE_ROOT, name, NULL);
+}
+
+static void of_many_names_each_can_go_first(void)
+{
+	enum { NAMES = 5 };
+	struct inode_view view;
+
+	/* Each beginning and each direction: from the middle, both ends, and the last one left. */
+	for (unsigned first = 0; first < NAMES; first++) {
+		for (unsigned step = 1; step < NAMES; step++) {
+			uint64_t file = 0;
+
+			begin();
+			for (unsigned i = 0; i < NAMES; i++) {
+				char name[16];
+
+				snprintf(name, sizeof(name), "n%u", i);
+				file = learn(INODE_ROOT, name, 10, S_IFREG);
+			}
+			for (unsigned i = 0; i < NAMES - 1; i++) {
+				lose((first + i * step) % NAMES);
+				check(inode_get(inodes, file, &view) == 0 && !view.is_gone);
+				check(view.has_more_names == (i < NAMES - 2));
+				check(inode_child(inodes, INODE_ROOT, view.name, &view) == 0 && view.nodeid == file);
+			}
+			lose((first + (NAMES - 1) * step) % NAMES);
+			check(inode_get(inodes, file, &view) == 0 && view.is_gone);
+			learn(INODE_ROOT, "again", 10, S_IFREG);
+			check(has_path(file, NULL, "again"));
+			check(inode_get(inodes, file, &view) == 0 && !view.is_gone && !view.has_more_names);
+			inode_forget(inodes, file, NAMES + 1);
+			check(live() == 1);
+			end();
+		}
+	}
+}
+
+/* Its worker had added the name, but not yet dropped the one before it, which was gone. */
+static void a_name_that_is_gone_does_not_stay_beside_another(void)
+{
+	struct inode_view view;
+	uint64_t file;
+
+	for (unsigned gone = 1; gone <= 2; gone++) {
+		begin();
+		file = learn(INODE_ROOT, "one", 10, S_IFREG);
+		learn(INODE_ROOT, "two", 10, S_IFREG);
+		((struct name_slot *)pool_at(&tables.names, gone))->flags = 1; /* NAME_GONE */
+		take_over();
+		check(tables.names.live == 1);
+		check(inode_get(inodes, file, &view) == 0 && !view.is_gone && !view.has_more_names);
+		check(has_path(file, NULL, gone == 1 ? "two" : "one"));
+		end();
+	}
 }
 
 static void renaming_over_a_file_replaces_it(void)
@@ -345,6 +408,8 @@ int main(void)
 		unit(exchanging_swaps_both_names),
 		unit(a_removed_file_keeps_its_last_path_while_it_is_known),
 		unit(a_file_with_two_names_lives_by_the_other_when_one_goes),
+		unit(of_many_names_each_can_go_first),
+		unit(a_name_that_is_gone_does_not_stay_beside_another),
 		unit(renaming_over_a_file_replaces_it),
 		unit(a_forgotten_directory_stays_while_a_child_needs_it),
 		unit(a_number_used_again_for_another_handle_is_another_inode),
