@@ -19,6 +19,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <linux/magic.h>
 #include <signal.h>
@@ -38,6 +39,8 @@ enum {
 	BACKGROUND_MAX = 64,            /* releases and read-ahead under way at a time */
 	REACH_MAX = 4096,               /* descriptors cached at most */
 	STREAMS_MAX = 128,              /* directories kept open for who reads them */
+	REST_MIN = 16,                  /* descriptors that programs cannot hold by open files */
+	REST_MAX = 256,
 };
 
 static const char *const opcode_names[FS_OPCODE_MAX] = {
@@ -227,6 +230,16 @@ static unsigned reach_limit(void)
 	return descriptors(4, REACH_MAX);
 }
 
+/* How many may be taken by what programs hold. The rest is for look-ups, listings, and reads of files that are open already. */
+static unsigned held_max(void)
+{
+	unsigned all = descriptors(1, INT_MAX), rest = descriptors(32, REST_MAX);
+
+	if (rest < REST_MIN)
+		rest = REST_MIN;
+	return all > rest ? all - rest : 0;
+}
+
 static unsigned streams_limit(void)
 {
 	unsigned limit = descriptors(16, STREAMS_MAX);
@@ -295,7 +308,7 @@ static int make_parts(struct fs *fs)
 	if (r == 0)
 		r = inodes_create(&fs->tables, &root, &fs->inodes);
 	if (r == 0)
-		r = reach_create(fs->inodes, fs->options.source_fd, reach_limit(), &fs->reach);
+		r = reach_create(fs->inodes, fs->options.source_fd, reach_limit(), held_max(), &fs->reach);
 	if (r == 0)
 		r = modes_create(fs->inodes, fs->options.fuse_fd, use_passthrough, &fs->modes);
 	if (r == 0)

@@ -100,6 +100,7 @@ static int open_file(struct op *op, uint64_t nodeid, int flags, const struct sta
 		mode_close(op->fs->modes, inode, mode, flags);
 		return -ENOMEM;
 	}
+	reach_note_held(op->fs->reach, fd);
 	if (is_for_writing(flags)) {
 		note_opener(op, file);
 		begin_writing(file, path_fd, made);
@@ -182,6 +183,8 @@ static int open_existing(struct op *op, uint64_t nodeid, int path_fd, const stru
 	int fd = -1, r = 0;
 
 	if (needs_fd(op, fi->flags)) {
+		if (!reach_has_room(op->fs->reach))
+			return -ENFILE;
 		fd = reach_reopen(op->fs->reach, path_fd, fi->flags & ~(O_TRUNC | O_NOCTTY));
 		if (fd < 0)
 			return fd;
@@ -312,6 +315,9 @@ static int create_or_open(struct op *op, uint64_t parent, int dir_fd, const char
 	bool is_new = false;
 	int fd, r;
 
+	/* What was made already is answered in any case. */
+	if (!op->is_resent && !reach_has_room(op->fs->reach))
+		return -ENFILE;
 	fd = create_and_log(op, parent, dir_fd, name, mode, fi, entry, &is_new);
 	if (fd == -EEXIST && !(fi->flags & O_EXCL)) {
 		is_new = false;
@@ -385,6 +391,8 @@ static int make_tmpfile(struct op *op, int dir_fd, mode_t mode, const struct fus
 {
 	int fd, r;
 
+	if (!reach_has_room(op->fs->reach))
+		return -ENFILE;
 	op_become_caller(op);
 	do
 		fd = openat(dir_fd, ".", daemon_flags(fi->flags) | O_TMPFILE | (fi->flags & O_EXCL) | O_CLOEXEC, mode);

@@ -2,8 +2,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +43,9 @@ struct reach {
 	uint64_t source_dev;
 	bool has_handles;
 	bool has_births; /* where files are on the source's file system itself */
+
+	int held_max;
+	atomic_bool is_tight; /* a descriptor with a number from held_max on is held, or was */
 
 	pthread_mutex_t lock; /* guards all below */
 	struct reach_entry *buckets[BUCKETS];
@@ -290,13 +295,12 @@ static struct reach_entry *evict_oldest(struct reach *reach)
 	return evict(reach, reach->oldest);
 }
 
-bool reach_relieve(struct reach *reach)
+/* Returns whether there was anything to close. */
+static bool close_some(struct reach *reach)
 {
 	struct reach_entry *entry;
-	int error = errno, closed = 0;
+	int closed = 0;
 
-	if (error != EMFILE && error != ENFILE)
-		return false;
 	while (closed < RELIEF) {
 		pthread_mutex_lock(&reach->lock);
 		entry = reach->oldest ? evict_oldest(reach) : NULL;
@@ -306,8 +310,44 @@ bool reach_relieve(struct reach *reach)
 		free_entry(entry);
 		closed++;
 	}
-	errno = error;
 	return closed > 0;
+}
+
+bool reach_relieve(struct reach *reach)
+{
+	int error = errno;
+	bool has_closed = (error == EMFILE || error == ENFILE) && close_some(reach);
+
+	errno = error;
+	return has_closed;
+}
+
+/* The smallest number that is free, which the next descriptor will have. */
+static int next_number(const struct reach *reach)
+{
+	int fd = fcntl(reach->source_fd, F_DUPFD_CLOEXEC, 0);
+
+	if (fd >= 0)
+		close(fd);
+	return fd < 0 ? INT_MAX : fd;
+}
+
+bool reach_has_room(struct reach *reach)
+{
+	bool has_room;
+
+	if (!atomic_load(&reach->is_tight))
+		return true;
+	while (!(has_room = next_number(reach) < reach->held_max) && close_some(reach))
+		;
+	atomic_store(&reach->is_tight, !has_room);
+	return has_room;
+}
+
+void reach_note_held(struct reach *reach, int fd)
+{
+	if (fd >= reach->held_max)
+		atomic_store(&reach->is_tight, true);
 }
 
 static struct reach_entry *find_entry(struct reach *reach, uint64_t nodeid)
@@ -642,7 +682,7 @@ static bool try_handles(int source_fd)
 	return true;
 }
 
-int reach_create(struct inodes *inodes, int source_fd, unsigned limit, struct reach **out)
+int reach_create(struct inodes *inodes, int source_fd, unsigned limit, unsigned held_max, struct reach **out)
 {
 	struct reach *reach = calloc(1, sizeof(*reach));
 	struct stat root;
@@ -654,6 +694,7 @@ int reach_create(struct inodes *inodes, int source_fd, unsigned limit, struct re
 	reach->inodes = inodes;
 	reach->source_fd = source_fd;
 	reach->limit = limit;
+	reach->held_max = held_max;
 	/* open_by_handle_at(2) does not take an O_PATH descriptor. */
 	fd = openat(source_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &root) < 0) {

@@ -29,8 +29,11 @@ struct reached {
 enum { REACH_NONE_FD = -1 };
 #define REACHED_NONE ((struct reached){ .fd = REACH_NONE_FD })
 
-/** @source_fd is borrowed: the root. @limit: descriptors the cache may hold. Returns 0 or a negative errno. */
-int reach_create(struct inodes *inodes, int source_fd, unsigned limit, struct reach **out);
+/**
+ * @source_fd is borrowed: the root. @limit: descriptors the cache may hold. @held_max: numbers from this on are for descriptors that are
+ * closed again, see reach_has_room(). Returns 0 or a negative errno.
+ */
+int reach_create(struct inodes *inodes, int source_fd, unsigned limit, unsigned held_max, struct reach **out);
 void reach_destroy(struct reach *reach);
 
 /** Whether file handles can be opened here (CAP_DAC_READ_SEARCH, a file system that has them). */
@@ -84,6 +87,15 @@ int reach_reopen(struct reach *reach, int path_fd, int flags);
  * another try. Keeps errno.
  */
 bool reach_relieve(struct reach *reach);
+
+/**
+ * Whether there is room for one more descriptor that stays open for as long as a program likes. Some are left for what takes one for a moment, so that
+ * a program with many files does not keep all others from looking at theirs. Closes cached descriptors if need be.
+ */
+bool reach_has_room(struct reach *reach);
+
+/** @fd, -1 for none, is to stay open. */
+void reach_note_held(struct reach *reach, int fd);
 
 /** Writes "/proc/self/fd/N": a path that leads to the file of any descriptor. */
 enum { REACH_LINK_SIZE = 32 };

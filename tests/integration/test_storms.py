@@ -1,6 +1,7 @@
 """Nothing is lost: not by a storm, not with thousands of files, not for slow subscribers."""
 
 import contextlib
+import errno
 import os
 import random
 import re
@@ -146,6 +147,47 @@ def test_as_many_files_can_be_written_as_descriptors_are_allowed(mount):
         for file in files:
             file.write("x")
     assert sum(name.startswith("new") for name in os.listdir(mounted.source)) == len(files)
+
+
+@pytest.mark.parametrize("passthrough", ["on", "off"])
+@pytest.mark.parametrize("allowed", [64, 300, 1024])
+def test_who_holds_all_the_files_he_can_keeps_nobody_from_looking(mount, allowed, passthrough):
+    mounted = mount(start=False, options=f"passthrough={passthrough}",
+                    preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed)))
+    make_large_tree(mounted.source, 1000)
+    mounted.start()
+    folder = os.path.join(mounted.point, sorted(os.listdir(mounted.point))[0])
+    old = os.path.join(folder, sorted(os.listdir(folder))[0])
+    with open(mounted.path("written"), "w") as writer:
+        writer.write("x")
+        writer.flush()
+        with contextlib.ExitStack() as stack, open(mounted.path("written")) as reader:
+            held = 0
+            with pytest.raises(OSError) as refused:
+                for held in range(allowed):
+                    stack.enter_context(open(mounted.path(f"new{held}"), "w"))
+            assert refused.value.errno == errno.ENFILE and not os.path.exists(mounted.path(f"new{held}"))
+            with pytest.raises(OSError) as refused:
+                open(old, "r+").close()
+            assert refused.value.errno == errno.ENFILE
+            # The files that are open already, and everything that needs no descriptor for longer than its request.
+            assert reader.read() == "x"
+            for number in range(held):
+                os.stat(mounted.path(f"new{number}"))
+            workloads.run("find", mounted.point, "-ls")
+            if passthrough == "on":
+                with open(old) as file:
+                    file.read()
+            os.mkdir(mounted.path("d"))
+            os.rename(old, mounted.path("d/moved"))
+            os.link(mounted.path("d/moved"), old)
+            os.unlink(old)
+            os.truncate(mounted.path("new0"), 5)
+            assert mounted.sync()
+    with open(mounted.path("written"), "r+") as file:
+        file.write("y")
+    with open(mounted.path("after"), "w") as file:
+        file.write("x")
 
 
 def test_an_open_file_is_found_after_it_was_moved_behind_the_mount(mount):
