@@ -39,6 +39,7 @@ enum {
 	BACKGROUND_MAX = 64,            /* releases and read-ahead under way at a time */
 	REACH_MAX = 4096,               /* descriptors cached at most */
 	STREAMS_MAX = 128,              /* directories kept open for who reads them */
+	FORGOTTEN_MAX = 16384,          /* inodes that can be found by a file handle after the kernel has forgotten them; 3 MiB */
 	REST_MIN = 16,                  /* descriptors that programs cannot hold by open files */
 	REST_MAX = 256,
 };
@@ -129,6 +130,8 @@ static void fs_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_DONT_MASK);
 	want(conn, FUSE_CAP_PARALLEL_DIROPS);
 	want(conn, FUSE_CAP_CACHE_SYMLINKS);
+	/* The kernel asks for "." of an inode that it has forgotten, when somebody comes with a file handle. */
+	want(conn, FUSE_CAP_EXPORT_SUPPORT);
 	/* Before it gives a listing from memory the kernel looks, with the second, whether the directory's time has changed. */
 	fs->opens_no_dirs = fuse_set_feature_flag(conn, FUSE_CAP_NO_OPENDIR_SUPPORT) &&
 			    (fs->options.is_in_place || fuse_set_feature_flag(conn, FUSE_CAP_AUTO_INVAL_DATA));
@@ -306,7 +309,7 @@ static int make_parts(struct fs *fs)
 	if (r == 0)
 		r = tables_open(fs->options.tables_fd, &fs->tables);
 	if (r == 0)
-		r = inodes_create(&fs->tables, &root, &fs->inodes);
+		r = inodes_create(&fs->tables, &root, FORGOTTEN_MAX, &fs->inodes);
 	if (r == 0)
 		r = reach_create(fs->inodes, fs->options.source_fd, reach_limit(), held_max(), &fs->reach);
 	if (r == 0)

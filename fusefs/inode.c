@@ -10,7 +10,8 @@
  *     children   inode             -> how many name slots have it as parent
  *
  * An inode slot is freed when the kernel holds no lookups and no name has it as parent;
- * then its names go, which may free their parents in turn.
+ * then its names go, which may free their parents in turn. The last ones that the kernel has forgotten are
+ * kept all the same, while they have a name: a file handle of theirs leads here.
  *
  * A name that is removed leaves by_name at once. If it was the inode's last, its slot stays (NAME_GONE) as the
  * path of a file that is still open.
@@ -51,6 +52,9 @@ struct inodes {
 	uint32_t *children;     /* by inode */
 	uint32_t *name_sibling; /* by name: the one after it */
 	uint32_t *name_before;  /* by name: the one whose sibling it is */
+	uint64_t *forgotten;    /* a ring of nodeids, most of which nobody knows; some stand there twice, or are known again */
+	unsigned forgotten_max, forgotten_at;
+	uint64_t known;         /* inodes with lookups */
 	struct directory directories[DIRECTORIES]; /* by nodeid, several to one */
 	pthread_cond_t released; /* a hold ended that somebody waits for */
 };
@@ -281,6 +285,25 @@ static void maybe_free_inode(struct inodes *inodes, uint32_t index)
 	}
 }
 
+/* The same, but not yet: in place of the one that has been forgotten for longest. Parents are not among these: they stay for their children. */
+static void retain_inode(struct inodes *inodes, uint32_t index)
+{
+	uint32_t name = inodes->first_name[index], oldest;
+
+	if (inode_at(inodes, index)->lookups > 0 || inodes->children[index] > 0)
+		return;
+	if (inodes->forgotten_max == 0 || !name || name_at(inodes, name)->flags & NAME_GONE ||
+	    inode_at(inodes, index)->flags & INODE_GONE) {
+		maybe_free_inode(inodes, index);
+		return;
+	}
+	oldest = find(inodes, inodes->forgotten[inodes->forgotten_at]);
+	inodes->forgotten[inodes->forgotten_at] = nodeid_of(inodes, index);
+	inodes->forgotten_at = (inodes->forgotten_at + 1) % inodes->forgotten_max;
+	if (oldest && oldest != index)
+		maybe_free_inode(inodes, oldest);
+}
+
 static bool is_same_handle(const struct inode_slot *slot, const struct inode_handle *handle)
 {
 	if (slot->born_ns && handle->born_ns && slot->born_ns != handle->born_ns)
@@ -399,9 +422,9 @@ static int learn_as(struct inodes *inodes, uint64_t parent, const char *name,
 	if (!index)
 		return -ENOMEM;
 	/* Counted first: replacing a name may free inodes that nobody holds. */
-	inode_at(inodes, index)->lookups++;
+	inodes->known += inode_at(inodes, index)->lookups++ == 0;
 	if (parent_index && add_name(inodes, parent_index, name, index) < 0) {
-		inode_at(inodes, index)->lookups--;
+		inodes->known -= --inode_at(inodes, index)->lookups == 0;
 		maybe_free_inode(inodes, index);
 		return -ENOMEM;
 	}
@@ -432,9 +455,10 @@ bool inode_forget(struct inodes *inodes, uint64_t nodeid, uint64_t count)
 	if (index && index != 1) {
 		struct inode_slot *slot = inode_at(inodes, index);
 
+		inodes->known -= slot->lookups > 0 && slot->lookups <= count;
 		slot->lookups -= count < slot->lookups ? count : slot->lookups;
 		is_forgotten = slot->lookups == 0;
-		maybe_free_inode(inodes, index);
+		retain_inode(inodes, index);
 	}
 	pthread_mutex_unlock(&inodes->lock);
 	return is_forgotten;
@@ -669,9 +693,9 @@ void inode_set_backing_id(struct inodes *inodes, uint64_t nodeid, int32_t backin
 void inode_count(struct inodes *inodes, uint64_t *out_inodes, uint64_t *out_bytes)
 {
 	pthread_mutex_lock(&inodes->lock);
-	*out_inodes = inodes->inodes->live;
+	*out_inodes = inodes->known;
 	*out_bytes = (uint64_t)inodes->inodes->live * (sizeof(struct inode_slot) + 4 * sizeof(uint32_t)) +
-		     (uint64_t)inodes->names->live * (sizeof(struct name_slot) + 3 * sizeof(uint32_t)) +
+		     (uint64_t)inodes->names->live * (sizeof(struct name_slot) + 4 * sizeof(uint32_t)) +
 		     (uint64_t)inodes->long_names->live * sizeof(struct long_name_slot) +
 		     ((uint64_t)inodes->by_key.count + inodes->by_name.count) * sizeof(uint32_t);
 	pthread_mutex_unlock(&inodes->lock);
@@ -753,6 +777,12 @@ static void rebuild(struct inodes *inodes)
 	}
 	drop_gone_beside_others(inodes);
 	sweep_long_names(inodes);
+	for (uint32_t i = 1; i < pool_end(inodes->inodes); i++) {
+		if (!pool_generation(inodes->inodes, i))
+			continue;
+		inodes->known += inode_at(inodes, i)->lookups > 0;
+		retain_inode(inodes, i);
+	}
 }
 
 static int make_root(struct inodes *inodes, const struct stat *root)
@@ -768,10 +798,11 @@ static int make_root(struct inodes *inodes, const struct stat *root)
 	if (index != 1)
 		return -ENOMEM;
 	inode_at(inodes, 1)->lookups = 1;
+	inodes->known = 1;
 	return 0;
 }
 
-int inodes_create(struct tables *tables, const struct stat *root, struct inodes **out)
+int inodes_create(struct tables *tables, const struct stat *root, unsigned forgotten_max, struct inodes **out)
 {
 	struct inodes *inodes = calloc(1, sizeof(*inodes));
 	int r = -ENOMEM;
@@ -787,6 +818,8 @@ int inodes_create(struct tables *tables, const struct stat *root, struct inodes 
 	inodes->children = index_array(tables->inodes.capacity);
 	inodes->name_sibling = index_array(tables->names.capacity);
 	inodes->name_before = index_array(tables->names.capacity);
+	inodes->forgotten = calloc(forgotten_max, sizeof(*inodes->forgotten));
+	inodes->forgotten_max = inodes->forgotten ? forgotten_max : 0;
 	if (inodes->first_name && inodes->children && inodes->name_sibling && inodes->name_before &&
 	    index_init(&inodes->by_key, tables->inodes.capacity, hash_of_inode, inodes) == 0 &&
 	    index_init(&inodes->by_name, tables->names.capacity, hash_of_name, inodes) == 0)
@@ -809,6 +842,7 @@ void inodes_destroy(struct inodes *inodes)
 	index_array_free(inodes->children, inodes->inodes->capacity);
 	index_array_free(inodes->name_sibling, inodes->names->capacity);
 	index_array_free(inodes->name_before, inodes->names->capacity);
+	free(inodes->forgotten);
 	pthread_cond_destroy(&inodes->released);
 	pthread_mutex_destroy(&inodes->lock);
 	free(inodes);

@@ -44,9 +44,10 @@ struct inode_view {
 
 /**
  * Make the index over @tables, which stay the caller's. @root is the source directory. Tables that a dead
- * worker filled are taken over. Returns 0 or a negative errno.
+ * worker filled are taken over. The last @forgotten_max inodes that the kernel has forgotten, or fewer, stay known here, with their directories.
+ * Returns 0 or a negative errno.
  */
-int inodes_create(struct tables *tables, const struct stat *root, struct inodes **out);
+int inodes_create(struct tables *tables, const struct stat *root, unsigned forgotten_max, struct inodes **out);
 void inodes_destroy(struct inodes *inodes);
 
 /**
@@ -109,5 +110,5 @@ bool inodes_next_directory(struct inodes *inodes, uint32_t *position, uint64_t *
 int32_t inode_backing_id(struct inodes *inodes, uint64_t nodeid);
 void inode_set_backing_id(struct inodes *inodes, uint64_t nodeid, int32_t backing_id);
 
-/** Inodes known, and bytes of the tables and indexes in use. */
+/** Inodes that the kernel knows, and bytes of the tables and indexes in use. */
 void inode_count(struct inodes *inodes, uint64_t *out_inodes, uint64_t *out_bytes);

@@ -91,19 +91,58 @@ int op_fill_entry_fd(struct op *op, uint64_t parent, const char *name, int fd, s
 	return r;
 }
 
+static int look_up_name(struct op *op, uint64_t parent, const char *name, struct fuse_entry_param *entry)
+{
+	struct reached dir = REACHED_NONE;
+	int r = reach_get(op->fs->reach, parent, &dir);
+
+	if (r == 0)
+		r = op_fill_entry(op, parent, dir.fd, name, entry);
+	reach_put(op->fs->reach, &dir);
+	return r;
+}
+
+/* By its number, which the kernel has from a file handle. */
+static int look_up_known(struct op *op, uint64_t nodeid, struct fuse_entry_param *entry)
+{
+	struct reached reached = REACHED_NONE;
+	int r = reach_get(op->fs->reach, nodeid, &reached);
+
+	if (r == 0)
+		r = op_fill_entry_fd(op, 0, NULL, reached.fd, entry);
+	reach_put(op->fs->reach, &reached);
+	/* The number was used again behind the mount. */
+	if (r == 0 && entry->ino != nodeid) {
+		inode_forget(op->fs->inodes, entry->ino, 1);
+		r = -ESTALE;
+	}
+	return r;
+}
+
+static int look_up_parent(struct op *op, uint64_t nodeid, struct fuse_entry_param *entry)
+{
+	struct inode_view view;
+	int r = inode_get(op->fs->inodes, nodeid, &view);
+
+	if (r < 0)
+		return r;
+	return view.parent ? look_up_known(op, view.parent, entry) : -ESTALE;
+}
+
 void fs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct op *op = op_start(req, FUSE_LOOKUP);
-	struct reached dir = REACHED_NONE;
 	struct fuse_entry_param entry;
 	int r;
 
 	if (!op)
 		return;
-	r = reach_get(op->fs->reach, parent, &dir);
-	if (r == 0)
-		r = op_fill_entry(op, parent, dir.fd, name, &entry);
-	reach_put(op->fs->reach, &dir);
+	if (strcmp(name, ".") == 0)
+		r = look_up_known(op, parent, &entry);
+	else if (strcmp(name, "..") == 0)
+		r = look_up_parent(op, parent, &entry);
+	else
+		r = look_up_name(op, parent, name, &entry);
 	if (r == -ENOENT) {
 		/* Number 0 lets the kernel remember that there is no such name. */
 		memset(&entry, 0, sizeof(entry));

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STROKE_HEAD = 5, SLOTS = 16, DIRECTORIES = 4, FILES = 6 };
+enum { STROKE_HEAD = 5, SLOTS = 16, DIRECTORIES = 4, FILES = 6, FORGOTTEN_MAX = 3 };
 
 static const struct stat root = { .st_mode = S_IFDIR | 0755, .st_dev = 1, .st_ino = 1 };
 
@@ -97,7 +97,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct inodes *inodes = NULL;
 	int fd = tables_create();
 
-	if (fd < 0 || tables_open(fd, &tables) < 0 || inodes_create(&tables, &root, &inodes) < 0)
+	if (fd < 0 || tables_open(fd, &tables) < 0 || inodes_create(&tables, &root, FORGOTTEN_MAX, &inodes) < 0)
 		abort();
 	fill(inodes);
 	inodes_destroy(inodes);
@@ -105,7 +105,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	tables_finish(&tables);
 
 	if (tables_open(fd, &tables) == 0) {
-		if (inodes_create(&tables, &root, &inodes) == 0) {
+		if (inodes_create(&tables, &root, FORGOTTEN_MAX, &inodes) == 0) {
 			use(&tables, inodes);
 			inodes_destroy(inodes);
 		}

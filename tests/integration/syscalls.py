@@ -22,6 +22,7 @@ def check(result):
     if result < 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
+    return result
 
 
 def renameat2(old, new, flags):
@@ -56,3 +57,17 @@ def read_all(fd, size):
     while piece := entries(fd, size):
         names += piece
     return [name for name in names if name not in (".", "..")]
+
+
+HANDLE_MAX = 128
+
+
+def name_to_handle(path):
+    """The file handle of @path, as open_by_handle() takes it."""
+    handle = ctypes.create_string_buffer(struct.pack("=Ii", HANDLE_MAX, 0), 8 + HANDLE_MAX)
+    check(libc.name_to_handle_at(AT_FDCWD, os.fsencode(path), handle, ctypes.byref(ctypes.c_int()), 0))
+    return handle
+
+
+def open_by_handle(mount_fd, handle, flags):
+    return check(libc.open_by_handle_at(mount_fd, handle, flags))

@@ -1133,6 +1133,58 @@ def test_files_over_4_gib(twins_in_mode):
     assert (write["length"], write["size"]) == (6, 5 * GIB + 8192)
 
 
+# ---- File handles ----
+
+def drop_caches():
+    os.sync()
+    with open("/proc/sys/vm/drop_caches", "w") as file:
+        file.write("2")
+
+
+@pytest.mark.skipif(not harness.IS_ROOT, reason="open_by_handle_at(2) takes CAP_DAC_READ_SEARCH")
+@pytest.mark.parametrize("killed", [False, True], ids=["", "worker_killed"])
+def test_a_file_handle_outlives_what_the_kernel_has_in_its_cache(mount, disk_place, killed):
+    mounted = mount(folder=disk_place, options="transport=classic")
+    for number in range(300):
+        os.makedirs(mounted.path(f"d{number % 7}/deep"), exist_ok=True)
+        make_file(mounted.path(f"d{number % 7}/deep/f{number}"), b"%d" % number)
+    paths = [f"d{number % 7}/deep/f{number}" for number in range(300)]
+    handles = {path: syscalls.name_to_handle(mounted.path(path)) for path in [*paths, "d3/deep"]}
+    os.unlink(mounted.path(paths[5]))
+    os.rename(mounted.path(paths[6]), mounted.path("moved"))
+
+    def are_forgotten():
+        drop_caches()
+        return mounted.status()["inodes"] < 10
+    harness.wait_until(are_forgotten, "the kernel to forget")
+    if killed:
+        mounted.expect_stderr = True
+        mounted.kill_worker()
+    root = os.open(mounted.point, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for number, path in enumerate(paths):
+            if number == 5:
+                with pytest.raises(OSError) as caught:
+                    syscalls.open_by_handle(root, handles[path], os.O_RDONLY)
+                assert caught.value.errno == errno.ESTALE
+                continue
+            fd = syscalls.open_by_handle(root, handles[path], os.O_RDONLY)
+            assert os.read(fd, 10) == b"%d" % number
+            os.close(fd)
+        # A directory is joined to the tree again, up to its root.
+        fd = syscalls.open_by_handle(root, handles["d3/deep"], os.O_RDONLY | os.O_DIRECTORY)
+        assert os.readlink(f"/proc/self/fd/{fd}") == mounted.path("d3/deep")
+        assert "f3" in os.listdir(fd)
+        os.close(fd)
+        fd = syscalls.open_by_handle(root, handles[paths[10]], os.O_WRONLY)
+        os.write(fd, b"by handle")
+        os.close(fd)
+    finally:
+        os.close(root)
+    event, _ = mounted.wait_for("oldest", op="write", length=9)
+    assert event["path"] == paths[10]
+
+
 # ---- Flags of files ----
 
 def test_chattr_moves_the_time_of_change(twins):

@@ -8,6 +8,7 @@
 static struct tables tables;
 static struct inodes *inodes;
 static int tables_fd = -1;
+static unsigned forgotten_max;
 
 static const struct inode_handle no_handle;
 static const struct stat root = { .st_dev = 1, .st_ino = 2, .st_mode = S_IFDIR | 0755 };
@@ -17,7 +18,7 @@ static void begin(void)
 	tables_fd = tables_create();
 	check(tables_fd >= 0);
 	check(tables_open(tables_fd, &tables) == 0);
-	check(inodes_create(&tables, &root, &inodes) == 0);
+	check(inodes_create(&tables, &root, forgotten_max, &inodes) == 0);
 }
 
 /* As when a worker dies: private memory goes, shared memory stays. */
@@ -26,7 +27,7 @@ static void take_over(void)
 	inodes_destroy(inodes);
 	tables_finish(&tables);
 	check(tables_open(tables_fd, &tables) == 0);
-	check(inodes_create(&tables, &root, &inodes) == 0);
+	check(inodes_create(&tables, &root, forgotten_max, &inodes) == 0);
 }
 
 static void end(void)
@@ -225,6 +226,52 @@ static void a_forgotten_directory_stays_while_a_child_needs_it(void)
 	end();
 }
 
+static bool is_known(uint64_t nodeid)
+{
+	return inode_get(inodes, nodeid, &(struct inode_view){ 0 }) == 0;
+}
+
+static void the_last_that_were_forgotten_are_found_by_their_number(void)
+{
+	uint64_t dir, a, b, c, gone;
+
+	forgotten_max = 2;
+	begin();
+	dir = learn(INODE_ROOT, "d", 10, S_IFDIR);
+	a = learn(dir, "a", 11, S_IFREG);
+	b = learn(dir, "b", 12, S_IFREG);
+	c = learn(INODE_ROOT, "c", 13, S_IFREG);
+	gone = learn(INODE_ROOT, "gone", 14, S_IFREG);
+	inode_unlinked(inodes, INODE_ROOT, "gone", NULL);
+	check(inode_forget(inodes, dir, 1) && inode_forget(inodes, gone, 1));
+	check(!is_known(gone));
+	check(inode_forget(inodes, a, 1) && inode_forget(inodes, b, 1));
+	check(live() == 2);
+	check(is_known(a) && has_path(b, NULL, "d/b"));
+	inode_forget(inodes, c, 1);
+	check(!is_known(a) && is_known(b) && is_known(c) && is_known(dir));
+	check(live() == 1);
+	take_over();
+	check(is_known(b) && is_known(c) && has_path(b, NULL, "d/b"));
+	check(live() == 1);
+	/* Who comes again is who he was, and is not dropped as the oldest. */
+	check(learn(dir, "b", 12, S_IFREG) == b && live() == 2);
+	for (uint64_t ino = 20; ino < 24; ino++)
+		inode_forget(inodes, learn(INODE_ROOT, "x", ino, S_IFREG), 1);
+	check(is_known(b) && !is_known(c));
+	inode_forget(inodes, b, 1);
+	for (uint64_t ino = 30; ino < 34; ino++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "y%u", (unsigned)ino);
+		inode_forget(inodes, learn(INODE_ROOT, name, ino, S_IFREG), 1);
+	}
+	check(!is_known(b) && !is_known(dir));
+	check(tables.inodes.live == 3);
+	end();
+	forgotten_max = 0;
+}
+
 static void a_number_used_again_for_another_handle_is_another_inode(void)
 {
 	struct stat attributes = { .st_dev = 1, .st_ino = 10, .st_mode = S_IFREG };
@@ -412,6 +459,7 @@ int main(void)
 		unit(a_name_that_is_gone_does_not_stay_beside_another),
 		unit(renaming_over_a_file_replaces_it),
 		unit(a_forgotten_directory_stays_while_a_child_needs_it),
+		unit(the_last_that_were_forgotten_are_found_by_their_number),
 		unit(a_number_used_again_for_another_handle_is_another_inode),
 		unit(a_number_used_again_by_one_born_later_is_another_inode),
 		unit(an_answer_from_before_a_change_is_refused),
