@@ -82,6 +82,21 @@ static enum exit_status open_namespace(struct mountpoint *mountpoint, const char
 	return STATUS_OK;
 }
 
+enum exit_status mountpoint_go(const char *namespace)
+{
+	struct mountpoint there = MOUNTPOINT_EMPTY;
+	enum exit_status status = open_namespace(&there, namespace);
+	int cwd_fd = -1, r = status == STATUS_OK ? enter(&there, &cwd_fd) : 0;
+
+	if (r < 0) {
+		log_error("cannot enter the mount namespace '%s': %s", namespace, strerror(-r));
+		status = STATUS_SYSTEM;
+	}
+	closep(&cwd_fd);
+	mountpoint_close(&there);
+	return status;
+}
+
 /* ---- Finding it ---- */
 
 /* The last component can be a dead mount, which cannot be looked at: only what is before is resolved. */

@@ -34,6 +34,9 @@ struct mountpoint {
  */
 enum exit_status mountpoint_open(struct mountpoint *mountpoint, const char *path, const char *namespace);
 
+/** Go to the mount namespace @namespace of -N for good; NULL: stay. Returns STATUS_OK, or another after having said why. */
+enum exit_status mountpoint_go(const char *namespace);
+
 /** Close its descriptors. Unmounts nothing. */
 void mountpoint_close(struct mountpoint *mountpoint);
 

@@ -66,6 +66,7 @@ static bool read_line(const char *line, const char *path, struct mounted *out)
 	out->id = id;
 	out->minor = minor;
 	out->is_fuse = strncmp(type, "fuse ", 5) == 0 || strncmp(type, "fuse.", 5) == 0;
+	snprintf(out->type, sizeof(out->type), "%.*s", (int)strcspn(type, " "), type);
 	read_options(line + path_at, type, out);
 	return true;
 }

@@ -6,12 +6,13 @@
 
 #include <stdbool.h>
 
-enum { MOUNTTABLE_OPTIONS_SIZE = 256 };
+enum { MOUNTTABLE_OPTIONS_SIZE = 256, MOUNTTABLE_TYPE_SIZE = 64 };
 
 struct mounted {
 	unsigned id;     /* of the mount, unique while it exists */
 	unsigned minor;  /* of its device; for FUSE the number of the connection */
 	bool is_fuse;
+	char type[MOUNTTABLE_TYPE_SIZE]; /* "fuse.hrfs"; cut where there is no room */
 	char options[MOUNTTABLE_OPTIONS_SIZE]; /* of the mount and of the file system, separated by commas; cut where there is no room */
 };
 

@@ -180,12 +180,14 @@ static void *field(struct options *options, const struct option_row *row)
 static int apply_set_flags(struct options *options, const struct option_row *row, const char *value)
 {
 	options->mount_flags |= row->number;
+	options->said_flags |= row->number;
 	return 0;
 }
 
 static int apply_clear_flags(struct options *options, const struct option_row *row, const char *value)
 {
 	options->mount_flags &= ~row->number;
+	options->said_flags |= row->number;
 	return 0;
 }
 

@@ -33,6 +33,7 @@ struct options {
 	char *text;           /* the lists of all -o, as given; "" without */
 
 	unsigned long mount_flags; /* MS_RDONLY and its like, of mount(2) */
+	unsigned long said_flags;  /* those that were said, for or against */
 	bool wants_suid;           /* -o suid was said aloud */
 	bool wants_dev;            /* -o dev */
 

@@ -1,11 +1,14 @@
 #include "daemon/remount.h"
 
 #include "base/log.h"
+#include "daemon/mountpoint.h"
 #include "daemon/mounttable.h"
 #include "daemon/options.h"
 
 #include <errno.h>
 #include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -32,10 +35,15 @@ static unsigned long flags_of(const struct mounted *mounted)
 	return flags & (MS_RELATIME | MS_NOATIME) ? flags : flags | MS_STRICTATIME;
 }
 
-/* Not said is as it is. */
-static unsigned long difference(unsigned long now, unsigned long wanted)
+/* What is not said stays as it is. Of the times of access one word decides. */
+static unsigned long wanted_flags(const struct options *options, unsigned long now)
 {
-	return wanted & (MS_RELATIME | MS_NOATIME | MS_STRICTATIME) ? now ^ wanted : (now ^ wanted) & ~(MS_STRICTATIME);
+	const unsigned long kinds = MS_NOATIME | MS_RELATIME | MS_STRICTATIME;
+	unsigned long said = options->said_flags;
+
+	if (options->mount_flags & kinds)
+		said |= kinds;
+	return (now & ~said) | (options->mount_flags & said);
 }
 
 unsigned long remount_merge(unsigned long before, unsigned long now)
@@ -54,22 +62,34 @@ static enum exit_status refuse_change(const char *path, unsigned long changes)
 	return STATUS_OK;
 }
 
+static bool is_ours(const struct mounted *mounted, const struct options *options)
+{
+	char type[MOUNTTABLE_TYPE_SIZE];
+
+	snprintf(type, sizeof(type), "fuse.%s", options->subtype ? options->subtype : "hrfs");
+	return strcmp(mounted->type, type) == 0;
+}
+
 enum exit_status remount_run(const struct options *options)
 {
-	unsigned long wanted = options->mount_flags;
+	enum exit_status status = mountpoint_go(options->mount_namespace);
+	unsigned long now, wanted;
 	struct mounted mounted;
-	enum exit_status status;
 	char path[PATH_MAX];
 
+	if (status != STATUS_OK)
+		return status;
 	if (!realpath(options->mount_point, path)) {
 		log_error("cannot remount %s: %m", options->mount_point);
 		return STATUS_MOUNT_POINT;
 	}
-	if (mounttable_find(path, &mounted) <= 0 || !mounted.is_fuse) {
-		log_error("cannot remount %s: no such mount is there", path);
+	if (mounttable_find(path, &mounted) <= 0 || !is_ours(&mounted, options)) {
+		log_error("cannot remount %s: hrfs is not mounted there", path);
 		return STATUS_MOUNT_POINT;
 	}
-	status = refuse_change(path, difference(flags_of(&mounted), wanted));
+	now = flags_of(&mounted);
+	wanted = wanted_flags(options, now);
+	status = refuse_change(path, now ^ wanted);
 	if (status != STATUS_OK)
 		return status;
 	if (mount(NULL, path, NULL, MS_REMOUNT | wanted, NULL) == 0)

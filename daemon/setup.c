@@ -14,6 +14,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #define URING_SWITCH "/sys/module/fuse/parameters/enable_uring"
 
@@ -39,10 +40,10 @@ static enum exit_status check_source(const char *path)
 
 static enum exit_status refuse_atime(int error)
 {
-	if (error == -EPERM)
-		log_error("options noatime, nodiratime and strictatime are only for root");
+	if (error == -EPERM && geteuid() != 0)
+		log_error("other times of access than those of the source's mount (noatime, nodiratime, relatime, strictatime) are only for root");
 	else
-		log_error("cannot have times of access as noatime, nodiratime or strictatime says: %s", strerror(-error));
+		log_error("cannot keep times of access as noatime, nodiratime, relatime or strictatime says: %s", strerror(-error));
 	return error == -EPERM ? STATUS_PERMISSION : STATUS_MOUNT;
 }
 

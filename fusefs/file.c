@@ -89,7 +89,22 @@ static void fill(struct file *file, struct file_slot *slot, uint64_t fh,
 	};
 }
 
-int files_adopt(struct files *files, struct modes *modes)
+/* An open for reading in passthrough mode does without. */
+static void owe(struct file *file, struct reach *reach)
+{
+	if (file->is_dir || (file->mode == OPEN_PASSTHROUGH && (file->flags & O_ACCMODE) == O_RDONLY))
+		return;
+	atomic_store(&file->is_owed, true);
+	reach_owe(reach, 1);
+}
+
+static void settle(struct file *file, struct reach *reach)
+{
+	if (atomic_load(&file->is_owed) && atomic_exchange(&file->is_owed, false))
+		reach_owe(reach, -1);
+}
+
+int files_adopt(struct files *files, struct modes *modes, struct reach *reach)
 {
 	for (uint32_t i = 1; i < pool_end(files->pool); i++) {
 		struct file_slot *slot = slot_at(files, i);
@@ -104,6 +119,7 @@ int files_adopt(struct files *files, struct modes *modes)
 				return -ENOMEM;
 		}
 		fill(&files->files[i], slot, pool_handle(i, generation), inode, -1);
+		owe(&files->files[i], reach);
 	}
 	modes_sweep(modes);
 	return 0;
@@ -149,10 +165,11 @@ struct file *file_find_request(struct files *files, uint64_t request)
 	return NULL;
 }
 
-void file_destroy(struct files *files, struct file *file)
+void file_destroy(struct files *files, struct file *file, struct reach *reach)
 {
 	uint32_t index = (uint32_t)file->fh;
 
+	settle(file, reach);
 	file_finish(file);
 	pthread_mutex_lock(&files->lock);
 	pool_give(files->pool, index);
@@ -185,6 +202,7 @@ int file_fd(struct file *file, struct reach *reach)
 		close(fd);
 		return none;
 	}
+	settle(file, reach);
 	return fd;
 }
 

@@ -29,6 +29,7 @@ struct file {
 	enum open_mode mode;
 	struct open_inode *inode;  /* NULL for a directory */
 	_Atomic int fd;            /* -1: not opened yet */
+	atomic_bool is_owed;       /* it was open before this worker, and will need a descriptor */
 	char *dir_buffer;          /* directories: entries read ahead */
 	uint32_t dir_used, dir_at; /* bytes in dir_buffer, and where the next entry stands */
 	int64_t dir_next;          /* d_off of the entry before dir_at: what the kernel asks for next */
@@ -41,8 +42,8 @@ int files_create(struct tables *tables, struct files **out);
 /** Closes all descriptors. */
 void files_destroy(struct files *files);
 
-/** Count the opens an earlier worker made with @modes, and tidy up behind it. Returns 0 or -ENOMEM. */
-int files_adopt(struct files *files, struct modes *modes);
+/** Count the opens an earlier worker made with @modes, and with @reach the descriptors that they need; tidy up behind it. Returns 0 or -ENOMEM. */
+int files_adopt(struct files *files, struct modes *modes, struct reach *reach);
 
 /**
  * A new open file. @fd is taken over, -1 for none; @inode comes from mode_open(). @request is the FUSE request, by which files_find_request()
@@ -67,7 +68,7 @@ void file_finish(struct file *file);
 void file_drop_entries(struct file *file);
 
 /** Close and forget. The open_inode stays the caller's to close. */
-void file_destroy(struct files *files, struct file *file);
+void file_destroy(struct files *files, struct file *file, struct reach *reach);
 
 /**
  * The descriptor, opened on first use: with the flags the file was opened with.

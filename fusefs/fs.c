@@ -39,7 +39,7 @@ enum {
 	BACKGROUND_MAX = 64,            /* releases and read-ahead under way at a time */
 	REACH_MAX = 4096,               /* descriptors cached at most */
 	STREAMS_MAX = 128,              /* directories kept open for who reads them */
-	FORGOTTEN_MAX = 16384,          /* inodes that can be found by a file handle after the kernel has forgotten them; 3 MiB */
+	FORGOTTEN_MAX = 16384,          /* inodes that can be found by a file handle after the kernel has forgotten them: some 3 MiB */
 	REST_MIN = 16,                  /* descriptors that programs cannot hold by open files */
 	REST_MAX = 256,
 };
@@ -317,7 +317,7 @@ static int make_parts(struct fs *fs)
 	if (r == 0)
 		r = files_create(&fs->tables, &fs->files);
 	if (r == 0 && fs->options.is_takeover)
-		r = files_adopt(fs->files, fs->modes);
+		r = files_adopt(fs->files, fs->modes, fs->reach);
 	if (r == 0)
 		r = streams_create(streams_limit(), &fs->streams);
 	if (r == 0 && !fs->options.is_in_place)

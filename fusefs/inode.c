@@ -52,9 +52,10 @@ struct inodes {
 	uint32_t *children;     /* by inode */
 	uint32_t *name_sibling; /* by name: the one after it */
 	uint32_t *name_before;  /* by name: the one whose sibling it is */
-	uint64_t *forgotten;    /* a ring of nodeids, most of which nobody knows; some stand there twice, or are known again */
-	unsigned forgotten_max, forgotten_at;
-	uint64_t known;         /* inodes with lookups */
+	uint32_t *newer, *older; /* by inode: its neighbours in the list of those that are forgotten */
+	uint32_t newest, oldest;
+	unsigned forgotten, forgotten_max; /* in that list */
+	uint64_t known;          /* inodes with lookups */
 	struct directory directories[DIRECTORIES]; /* by nodeid, several to one */
 	pthread_cond_t released; /* a hold ended that somebody waits for */
 };
@@ -266,6 +267,19 @@ static int add_name(struct inodes *inodes, uint32_t parent, const char *bytes, u
 
 /* ---- inodes ---- */
 
+/* One that is not in the list is fine. */
+static void unlink_forgotten(struct inodes *inodes, uint32_t index)
+{
+	uint32_t newer = inodes->newer[index], older = inodes->older[index];
+
+	if (!newer && inodes->newest != index)
+		return;
+	*(newer ? &inodes->older[newer] : &inodes->newest) = older;
+	*(older ? &inodes->newer[older] : &inodes->oldest) = newer;
+	inodes->newer[index] = inodes->older[index] = 0;
+	inodes->forgotten--;
+}
+
 static void maybe_free_inode(struct inodes *inodes, uint32_t index)
 {
 	struct inode_slot *slot = inode_at(inodes, index);
@@ -273,6 +287,7 @@ static void maybe_free_inode(struct inodes *inodes, uint32_t index)
 	if (index == 1 || slot->lookups > 0 || inodes->children[index] > 0 ||
 	    pool_generation(inodes->inodes, index) == 0)
 		return;
+	unlink_forgotten(inodes, index);
 	if (!(slot->flags & INODE_GONE))
 		index_remove(&inodes->by_key, index);
 	/* Free the slot before its names: they come back here for their parents. */
@@ -290,18 +305,21 @@ static void retain_inode(struct inodes *inodes, uint32_t index)
 {
 	uint32_t name = inodes->first_name[index], oldest;
 
-	if (inode_at(inodes, index)->lookups > 0 || inodes->children[index] > 0)
+	if (index == 1 || inode_at(inodes, index)->lookups > 0 || inodes->children[index] > 0)
 		return;
-	if (inodes->forgotten_max == 0 || !name || name_at(inodes, name)->flags & NAME_GONE ||
-	    inode_at(inodes, index)->flags & INODE_GONE) {
+	if (!name || name_at(inodes, name)->flags & NAME_GONE || inode_at(inodes, index)->flags & INODE_GONE) {
 		maybe_free_inode(inodes, index);
 		return;
 	}
-	oldest = find(inodes, inodes->forgotten[inodes->forgotten_at]);
-	inodes->forgotten[inodes->forgotten_at] = nodeid_of(inodes, index);
-	inodes->forgotten_at = (inodes->forgotten_at + 1) % inodes->forgotten_max;
-	if (oldest && oldest != index)
+	unlink_forgotten(inodes, index);
+	inodes->older[index] = inodes->newest;
+	*(inodes->newest ? &inodes->newer[inodes->newest] : &inodes->oldest) = index;
+	inodes->newest = index;
+	if (++inodes->forgotten > inodes->forgotten_max) {
+		oldest = inodes->oldest;
+		unlink_forgotten(inodes, oldest);
 		maybe_free_inode(inodes, oldest);
+	}
 }
 
 static bool is_same_handle(const struct inode_slot *slot, const struct inode_handle *handle)
@@ -422,7 +440,10 @@ static int learn_as(struct inodes *inodes, uint64_t parent, const char *name,
 	if (!index)
 		return -ENOMEM;
 	/* Counted first: replacing a name may free inodes that nobody holds. */
-	inodes->known += inode_at(inodes, index)->lookups++ == 0;
+	if (inode_at(inodes, index)->lookups++ == 0) {
+		inodes->known++;
+		unlink_forgotten(inodes, index);
+	}
 	if (parent_index && add_name(inodes, parent_index, name, index) < 0) {
 		inodes->known -= --inode_at(inodes, index)->lookups == 0;
 		maybe_free_inode(inodes, index);
@@ -659,6 +680,7 @@ bool inodes_next_directory(struct inodes *inodes, uint32_t *position, uint64_t *
 	pthread_mutex_lock(&inodes->lock);
 	while (!is_found && ++*position < pool_end(inodes->inodes))
 		is_found = pool_generation(inodes->inodes, *position) &&
+			   inode_at(inodes, *position)->lookups > 0 &&
 			   inode_at(inodes, *position)->type == S_IFDIR >> 12;
 	if (is_found)
 		*out = nodeid_of(inodes, *position);
@@ -745,7 +767,9 @@ static void drop_gone_beside_others(struct inodes *inodes)
 	for (uint32_t i = 1; i < pool_end(inodes->inodes); i++) {
 		uint32_t slot = inodes->first_name[i], next;
 
-		for (; slot && (inodes->name_before[slot] || inodes->name_sibling[slot]); slot = next) {
+		/* In a damaged table one may take the inode along, and all its names. */
+		for (; slot && pool_generation(inodes->names, slot) &&
+		       (inodes->name_before[slot] || inodes->name_sibling[slot]); slot = next) {
 			next = inodes->name_sibling[slot];
 			drop_if_gone(inodes, i, slot);
 		}
@@ -818,9 +842,11 @@ int inodes_create(struct tables *tables, const struct stat *root, unsigned forgo
 	inodes->children = index_array(tables->inodes.capacity);
 	inodes->name_sibling = index_array(tables->names.capacity);
 	inodes->name_before = index_array(tables->names.capacity);
-	inodes->forgotten = calloc(forgotten_max, sizeof(*inodes->forgotten));
-	inodes->forgotten_max = inodes->forgotten ? forgotten_max : 0;
+	inodes->newer = index_array(tables->inodes.capacity);
+	inodes->older = index_array(tables->inodes.capacity);
+	inodes->forgotten_max = forgotten_max;
 	if (inodes->first_name && inodes->children && inodes->name_sibling && inodes->name_before &&
+	    inodes->newer && inodes->older &&
 	    index_init(&inodes->by_key, tables->inodes.capacity, hash_of_inode, inodes) == 0 &&
 	    index_init(&inodes->by_name, tables->names.capacity, hash_of_name, inodes) == 0)
 		r = make_root(inodes, root);
@@ -842,7 +868,8 @@ void inodes_destroy(struct inodes *inodes)
 	index_array_free(inodes->children, inodes->inodes->capacity);
 	index_array_free(inodes->name_sibling, inodes->names->capacity);
 	index_array_free(inodes->name_before, inodes->names->capacity);
-	free(inodes->forgotten);
+	index_array_free(inodes->newer, inodes->inodes->capacity);
+	index_array_free(inodes->older, inodes->inodes->capacity);
 	pthread_cond_destroy(&inodes->released);
 	pthread_mutex_destroy(&inodes->lock);
 	free(inodes);

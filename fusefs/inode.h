@@ -103,7 +103,7 @@ void inode_set_handle(struct inodes *inodes, uint64_t nodeid, const struct inode
 /** Call @visit for each inode that has a backing id. It must not call back into here. */
 void inodes_visit_backing(struct inodes *inodes, void (*visit)(void *userdata, uint64_t nodeid), void *userdata);
 
-/** The next directory after *@position, which begins with 0 and is moved on. Returns false when there is none. */
+/** The next directory that the kernel knows after *@position, which begins with 0 and is moved on. Returns false when there is none. */
 bool inodes_next_directory(struct inodes *inodes, uint32_t *position, uint64_t *out);
 
 /** The backing id of an inode's passthrough, kept here because it outlives a worker; 0: none. */

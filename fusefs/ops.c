@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/stat.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -33,19 +34,28 @@ int op_fsync(int fd, bool datasync)
 	return (datasync ? fdatasync(fd) : fsync(fd)) < 0 ? -errno : 0;
 }
 
+/* A daemon without capabilities may change a directory that it may not read. */
+static int sync_source(const struct fs *fs)
+{
+	scoped(closep) int fd = openat(fs->options.source_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 || syncfs(fd) < 0 ? -errno : 0;
+}
+
 void op_sync_names(struct op *op, const struct reached *dir)
 {
+	static atomic_bool has_said;
 	scoped(closep) int fd = -1;
 	int r;
 
 	if (!op->fs->options.sync_names)
 		return;
 	fd = reach_reopen(op->fs->reach, dir->fd, O_RDONLY | O_DIRECTORY);
-	r = op_fsync(fd, false);
+	r = fd == -EACCES ? sync_source(op->fs) : op_fsync(fd, false);
 	if (r == 0)
 		r = eventlog_sync(op->fs->log);
-	if (r < 0)
-		log_warning("cannot bring a directory to stable storage: %s", strerror(-r));
+	if (r < 0 && !atomic_exchange(&has_said, true))
+		log_warning("cannot bring a directory to stable storage, as sync and dirsync want it: %s", strerror(-r));
 }
 
 bool op_was_born_since(int dir_fd, const char *name, int64_t since_ns)
@@ -193,6 +203,7 @@ void op_look_for_stores(struct op *op, struct open_inode *inode, int fd, bool is
 		return;
 	if (inode->is_adopted && may_have_stores(op->fs, &now)) {
 		log_mapped_stores(op, inode->nodeid, &now, false);
+		op_drop_attributes(op, inode->nodeid);
 	} else if (open_inode_differs(inode, &now)) {
 		log_mapped_stores(op, inode->nodeid, &now, true);
 		/* Not the pages, which are the file's own. */

@@ -59,8 +59,8 @@ void op_note(struct op *op, const struct stat *attributes);
 int op_kill_set_id(struct op *op, uint64_t nodeid, int fd);
 
 /**
- * Have the kernel forget the attributes of @nodeid, which changed in a way that the answer to this request does not tell. At once, and without
- * a lock that the request could hold.
+ * Have the kernel forget the attributes of @nodeid, which changed in a way that the answer to this request does not tell. At once. The
+ * kernel takes no lock for it that it holds for a request, so the caller may hold what he likes.
  */
 void op_drop_attributes(struct op *op, uint64_t nodeid);
 

@@ -523,7 +523,7 @@ void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	fi->fh = file->fh;
 	if (fuse_reply_open(req, fi) != 0)
-		file_destroy(op->fs->files, file);
+		file_destroy(op->fs->files, file, op->fs->reach);
 	op_end(op);
 }
 
@@ -536,7 +536,7 @@ void fs_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	file = file_find(op->fs->files, fi->fh);
 	if (file)
-		file_destroy(op->fs->files, file);
+		file_destroy(op->fs->files, file, op->fs->reach);
 	op_reply_error(op, 0);
 }
 

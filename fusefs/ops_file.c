@@ -120,7 +120,7 @@ static void close_file(struct op *op, struct file *file)
 	if (is_for_writing(flags))
 		end_lending(file);
 	/* Descriptor first: what passthrough the inode may have is decided after it. */
-	file_destroy(op->fs->files, file);
+	file_destroy(op->fs->files, file, op->fs->reach);
 	mode_close(op->fs->modes, inode, mode, flags);
 }
 

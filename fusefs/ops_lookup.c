@@ -91,6 +91,13 @@ int op_fill_entry_fd(struct op *op, uint64_t parent, const char *name, int fd, s
 	return r;
 }
 
+/* A descriptor that was kept for speed, or for an inode without a name, must not outlive its inode. */
+static void forget(struct fs *fs, uint64_t nodeid, uint64_t count)
+{
+	if (inode_forget(fs->inodes, nodeid, count))
+		reach_drop(fs->reach, nodeid);
+}
+
 static int look_up_name(struct op *op, uint64_t parent, const char *name, struct fuse_entry_param *entry)
 {
 	struct reached dir = REACHED_NONE;
@@ -113,7 +120,7 @@ static int look_up_known(struct op *op, uint64_t nodeid, struct fuse_entry_param
 	reach_put(op->fs->reach, &reached);
 	/* The number was used again behind the mount. */
 	if (r == 0 && entry->ino != nodeid) {
-		inode_forget(op->fs->inodes, entry->ino, 1);
+		forget(op->fs, entry->ino, 1);
 		r = -ESTALE;
 	}
 	return r;
@@ -154,15 +161,8 @@ void fs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		return;
 	}
 	if (fuse_reply_entry(req, &entry) != 0 && entry.ino)
-		inode_forget(op->fs->inodes, entry.ino, 1);
+		forget(op->fs, entry.ino, 1);
 	op_end(op);
-}
-
-/* A descriptor that was kept for speed, or for an inode without a name, must not outlive its inode. */
-static void forget(struct fs *fs, uint64_t nodeid, uint64_t count)
-{
-	if (inode_forget(fs->inodes, nodeid, count))
-		reach_drop(fs->reach, nodeid);
 }
 
 /*

@@ -46,6 +46,7 @@ struct reach {
 
 	int held_max;
 	atomic_bool is_tight; /* a descriptor with a number from held_max on is held, or was */
+	atomic_int owed;      /* see reach_owe() */
 
 	pthread_mutex_t lock; /* guards all below */
 	struct reach_entry *buckets[BUCKETS];
@@ -295,12 +296,13 @@ static struct reach_entry *evict_oldest(struct reach *reach)
 	return evict(reach, reach->oldest);
 }
 
-/* Returns whether there was anything to close. */
-static bool close_some(struct reach *reach)
+bool reach_relieve(struct reach *reach)
 {
 	struct reach_entry *entry;
-	int closed = 0;
+	int error = errno, closed = 0;
 
+	if (error != EMFILE && error != ENFILE)
+		return false;
 	while (closed < RELIEF) {
 		pthread_mutex_lock(&reach->lock);
 		entry = reach->oldest ? evict_oldest(reach) : NULL;
@@ -310,16 +312,8 @@ static bool close_some(struct reach *reach)
 		free_entry(entry);
 		closed++;
 	}
-	return closed > 0;
-}
-
-bool reach_relieve(struct reach *reach)
-{
-	int error = errno;
-	bool has_closed = (error == EMFILE || error == ENFILE) && close_some(reach);
-
 	errno = error;
-	return has_closed;
+	return closed > 0;
 }
 
 /* The smallest number that is free, which the next descriptor will have. */
@@ -329,17 +323,34 @@ static int next_number(const struct reach *reach)
 
 	if (fd >= 0)
 		close(fd);
-	return fd < 0 ? INT_MAX : fd;
+	return fd < 0 ? INT_MAX / 2 : fd;
+}
+
+/* Out of the cache, with its number: one that is small enough, and that may be missed. NULL: there is none. */
+static struct reach_entry *take_small(struct reach *reach)
+{
+	struct reach_entry *entry, *found = NULL;
+
+	pthread_mutex_lock(&reach->lock);
+	for (entry = reach->oldest; entry && !found; entry = entry->newer)
+		if (!entry->is_kept && entry->users == 0 && entry->fd < reach->held_max)
+			found = entry;
+	if (found)
+		found = evict(reach, found);
+	pthread_mutex_unlock(&reach->lock);
+	return found;
 }
 
 bool reach_has_room(struct reach *reach)
 {
+	int owed = atomic_load(&reach->owed);
+	struct reach_entry *entry;
 	bool has_room;
 
-	if (!atomic_load(&reach->is_tight))
+	if (owed == 0 && !atomic_load(&reach->is_tight))
 		return true;
-	while (!(has_room = next_number(reach) < reach->held_max) && close_some(reach))
-		;
+	while (!(has_room = next_number(reach) + owed < reach->held_max) && (entry = take_small(reach)))
+		free_entry(entry);
 	atomic_store(&reach->is_tight, !has_room);
 	return has_room;
 }
@@ -348,6 +359,11 @@ void reach_note_held(struct reach *reach, int fd)
 {
 	if (fd >= reach->held_max)
 		atomic_store(&reach->is_tight, true);
+}
+
+void reach_owe(struct reach *reach, int count)
+{
+	atomic_fetch_add(&reach->owed, count);
 }
 
 static struct reach_entry *find_entry(struct reach *reach, uint64_t nodeid)

@@ -90,12 +90,15 @@ bool reach_relieve(struct reach *reach);
 
 /**
  * Whether there is room for one more descriptor that stays open for as long as a program likes. Some are left for what takes one for a moment, so that
- * a program with many files does not keep all others from looking at theirs. Closes cached descriptors if need be.
+ * a program with many files does not keep all others from looking at theirs. Closes cached descriptors if that helps.
  */
 bool reach_has_room(struct reach *reach);
 
 /** @fd, -1 for none, is to stay open. */
 void reach_note_held(struct reach *reach, int fd);
+
+/** @count more descriptors, or fewer, will be held as soon as they are needed: of files that were open before this worker. */
+void reach_owe(struct reach *reach, int count);
 
 /** Writes "/proc/self/fd/N": a path that leads to the file of any descriptor. */
 enum { REACH_LINK_SIZE = 32 };

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -68,11 +69,14 @@ static size_t total_size(void)
 
 int tables_create(void)
 {
-	struct header header = { .magic = TABLES_MAGIC, .next_generation = 1 };
+	struct header header = { .magic = TABLES_MAGIC };
 	int fd = memfd_create("hrfs-tables", MFD_CLOEXEC);
 
 	if (fd < 0)
 		return -errno;
+	/* By chance, so that a number of another mount, in a file handle that somebody kept, is none of ours. */
+	if (getrandom(&header.next_generation, sizeof(header.next_generation), 0) < 0)
+		header.next_generation = 1;
 	if (ftruncate(fd, total_size()) < 0 ||
 	    pwrite(fd, &header, sizeof(header), 0) != sizeof(header)) {
 		int r = -errno;

@@ -771,14 +771,20 @@ def test_shared_mappings_between_processes(mount, mode, disk_place):
     assert read_file(os.path.join(mounted.source, "f"))[15_000:15_005] == b"store"
 
 
-def test_stores_through_a_mapping_move_the_times_that_stat_tells(mount, mode, disk_place):
+@pytest.mark.parametrize("killed", [False, True], ids=["", "worker_killed"])
+def test_stores_through_a_mapping_move_the_times_that_stat_tells(mount, mode, disk_place, killed):
     """In place, where the kernel believes what it was told for an hour."""
+    if killed and "io_uring" in mode.options:
+        pytest.skip("over io_uring the open file goes with the worker")
     mounted = mount(folder=disk_place, in_place=True, options=mode.options)
+    mounted.expect_stderr = killed
     path = mounted.path("f")
     make_file(path, b"x" * 9000)
     os.utime(path, (0, 0))
     with opened(path, os.O_RDWR) as fd, mmap.mmap(fd, 9000) as mapping:
         assert os.stat(path).st_mtime == 0
+        if killed:
+            mounted.kill_worker()
         mapping[0:5] = b"store"
     harness.wait_until(lambda: os.stat(path).st_mtime > 0, "the time of the stores", timeout=5)
 
@@ -1183,6 +1189,25 @@ def test_a_file_handle_outlives_what_the_kernel_has_in_its_cache(mount, disk_pla
         os.close(root)
     event, _ = mounted.wait_for("oldest", op="write", length=9)
     assert event["path"] == paths[10]
+
+
+@pytest.mark.skipif(not harness.IS_ROOT, reason="open_by_handle_at(2) takes CAP_DAC_READ_SEARCH")
+def test_a_file_handle_of_an_earlier_mount_leads_to_no_other_file(mount):
+    mounted = mount()
+    names = [f"f{number}" for number in range(50)]
+    for name in names:
+        make_file(mounted.path(name), name.encode())
+    handles = [syscalls.name_to_handle(mounted.path(name)) for name in names]
+    mounted.stop()
+    again = mount(source=mounted.source)
+    for name in reversed(names):
+        os.stat(again.path(name))
+    root = os.open(again.point, os.O_RDONLY | os.O_DIRECTORY)
+    for handle in handles:
+        with pytest.raises(OSError) as caught:
+            syscalls.open_by_handle(root, handle, os.O_RDONLY)
+        assert caught.value.errno == errno.ESTALE
+    os.close(root)
 
 
 # ---- Flags of files ----

@@ -5,12 +5,12 @@ import errno
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import signal
 import sqlite3
 import stat
 import subprocess
-import threading
 import time
 
 import pytest
@@ -134,7 +134,7 @@ def test_options_of_mount_8_are_taken(mount, options):
 
 
 @pytest.mark.parametrize("options, moved", [
-    ("noatime", ""), ("ro", ""), ("nodiratime", "file"), ("strictatime", "file folder"), ("relatime", "file folder"),
+    ("noatime", ""), ("ro,noatime", ""), ("nodiratime", "file"), ("strictatime", "file folder"), ("relatime", "file folder"),
 ])
 @pytest.mark.parametrize("passthrough", ["on", "off"])
 def test_times_of_access_move_as_the_options_say(mount, options, moved, passthrough):
@@ -197,7 +197,7 @@ def test_remount_makes_it_read_only_and_back(mount):
     with pytest.raises(OSError) as caught:
         os.mkdir(mounted.path("d"))
     assert caught.value.errno == errno.EROFS
-    assert remount(mounted, "rw").returncode == 0
+    assert remount(mounted, "rw,suid").returncode == 0
     os.mkdir(mounted.path("d"))
     assert not {"ro", "nosuid"} & set(flags_of(mounted))
 
@@ -211,6 +211,39 @@ def test_remount_refuses_what_the_daemon_would_have_to_know(mount, before, chang
     option = before if before != "rw" else change
     complains(remount(mounted, change), "usage", f"option {option}", "unmount it first")
     assert flags_of(mounted) == flags
+
+
+@pytest.mark.parametrize("before", ["noatime", "sync", "dirsync", "strictatime,nodev", "nodiratime"])
+def test_what_a_remount_does_not_say_stays(mount, before):
+    mounted = mount(options=before)
+    flags = set(flags_of(mounted))
+    assert mount_hrfs(mounted.source, mounted.point, "-o", "remount,ro").returncode == 0
+    assert set(flags_of(mounted)) == flags - {"rw"} | {"ro"}
+    assert mount_hrfs(mounted.source, mounted.point, "-o", "remount,rw").returncode == 0
+    assert set(flags_of(mounted)) == flags
+
+
+def test_a_remount_of_something_else_is_refused(mount, place):
+    mounted = mount(options="subtype=other")
+    complains(mount_hrfs(mounted.source, mounted.point, "-o", "remount,ro"), "mountpoint", mounted.point, "not mounted there")
+    assert mount_hrfs(mounted.source, mounted.point, "-o", "remount,ro,subtype=other").returncode == 0
+    assert "ro" in flags_of(mounted)
+
+
+def test_a_remount_is_made_in_the_namespace_that_is_asked_for(mount):
+    """There something else is mounted at that place; ours is not touched."""
+    mounted = mount()
+    other = subprocess.Popen(["unshare", "--mount", "--propagation", "private", "sh", "-c",
+                              f"mount -t tmpfs other {shlex.quote(mounted.point)} && echo && exec sleep 100"], stdout=subprocess.PIPE)
+    try:
+        other.stdout.readline()
+        done = mount_hrfs(mounted.source, mounted.point, "-N", str(other.pid), "-o", "remount,ro")
+        complains(done, "mountpoint", mounted.point, "not mounted there")
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+    assert "rw" in flags_of(mounted)
 
 
 def test_remount_says_why_it_cannot(mount, a_user, folders):
@@ -377,11 +410,12 @@ def test_a_mount_waits_for_one_that_says_it_is_ending(folders, mount, place):
         assert os.read(lock, 100) == b"ending\n"
         fcntl.flock(lock, fcntl.LOCK_EX)
         point = os.path.join(place, "mnt")
-        timer = threading.Timer(4, fcntl.flock, (lock, fcntl.LOCK_UN))
-        timer.start()
-        done = mount_hrfs(mounted.source, point, "-o", f"state={mounted.state},socket={place}/socket")
-        timer.join()
-        assert done.returncode == 0 and "waiting" in done.stderr, done
+        begun = subprocess.Popen([harness.MOUNT_HRFS, mounted.source, point, "-o", f"state={mounted.state},socket={place}/socket"],
+                                 stderr=subprocess.PIPE, text=True)
+        assert "waiting" in begun.stderr.readline()
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        assert begun.wait(harness.PATIENCE_S) == 0
+        begun.stderr.close()
         try:
             assert os.fstat(lock).st_size == 0
         finally:

@@ -10,6 +10,7 @@ import selectors
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -188,6 +189,46 @@ def test_who_holds_all_the_files_he_can_keeps_nobody_from_looking(mount, allowed
         file.write("y")
     with open(mounted.path("after"), "w") as file:
         file.write("x")
+
+
+def test_a_worker_that_follows_has_room_for_what_is_open_already(mount):
+    """Its descriptors are opened when they are needed: new files must not take their places."""
+    mounted = mount(start=False, options="transport=classic",
+                    preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128)))
+    mounted.start()
+    mounted.expect_stderr = True
+    with contextlib.ExitStack() as stack:
+        files = []
+
+        def open_all():
+            with pytest.raises(OSError) as refused:
+                for number in range(128):
+                    files.append(stack.enter_context(open(mounted.path(f"{len(files)}"), "wb", buffering=0)))
+            assert refused.value.errno == errno.ENFILE
+            return len(files)
+
+        before = open_all()
+        mounted.kill_worker()
+        # A descriptor or two that the first worker had for itself may be free.
+        assert open_all() < before + 10
+        for file in files:
+            file.write(b"x")
+
+
+def test_who_is_in_a_removed_directory_is_not_hit_by_those_who_hold_all_files(mount):
+    mounted = mount(start=False, preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128)))
+    mounted.start()
+    os.mkdir(mounted.path("d"))
+    folder = os.open(mounted.path("d"), os.O_PATH | os.O_DIRECTORY)
+    os.rmdir(mounted.path("d"))
+    with contextlib.ExitStack() as stack:
+        with pytest.raises(OSError) as refused:
+            for number in range(128):
+                stack.enter_context(open(mounted.path(f"{number}"), "wb"))
+        assert refused.value.errno == errno.ENFILE
+        time.sleep(1.2)
+        assert os.fstat(folder).st_nlink == 0
+    os.close(folder)
 
 
 def test_an_open_file_is_found_after_it_was_moved_behind_the_mount(mount):

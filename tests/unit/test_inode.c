@@ -272,6 +272,26 @@ static void the_last_that_were_forgotten_are_found_by_their_number(void)
 	forgotten_max = 0;
 }
 
+static void who_comes_and_goes_takes_one_place_among_the_forgotten(void)
+{
+	uint64_t often, once;
+
+	forgotten_max = 2;
+	begin();
+	often = learn(INODE_ROOT, "often", 10, S_IFREG);
+	once = learn(INODE_ROOT, "once", 11, S_IFREG);
+	inode_forget(inodes, once, 1);
+	for (int i = 0; i < 5; i++) {
+		inode_forget(inodes, often, 1);
+		check(is_known(once) && is_known(often));
+		check(learn(INODE_ROOT, "often", 10, S_IFREG) == often);
+	}
+	inode_forget(inodes, often, 1);
+	check(is_known(often) && live() == 1);
+	end();
+	forgotten_max = 0;
+}
+
 static void a_number_used_again_for_another_handle_is_another_inode(void)
 {
 	struct stat attributes = { .st_dev = 1, .st_ino = 10, .st_mode = S_IFREG };
@@ -460,6 +480,7 @@ int main(void)
 		unit(renaming_over_a_file_replaces_it),
 		unit(a_forgotten_directory_stays_while_a_child_needs_it),
 		unit(the_last_that_were_forgotten_are_found_by_their_number),
+		unit(who_comes_and_goes_takes_one_place_among_the_forgotten),
 		unit(a_number_used_again_for_another_handle_is_another_inode),
 		unit(a_number_used_again_by_one_born_later_is_another_inode),
 		unit(an_answer_from_before_a_change_is_refused),
