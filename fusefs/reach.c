@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -18,6 +19,8 @@ enum {
 	DEVICES_MAX = 256,
 	SPARED_MAX = 64,  /* entries to be kept that an eviction passes over before it takes one all the same */
 	RELIEF = 64,      /* descriptors closed when the process has too many */
+	MOVING_TRIES = 5, /* to find a file that is being renamed */
+	MOVING_PAUSE_NS = 200 * 1000,
 };
 
 struct reach_entry {
@@ -547,6 +550,8 @@ static int open_by_name(const struct reach *reach, const struct inode_view *view
 	return fd;
 }
 
+static int get_now(struct reach *reach, uint64_t nodeid, struct reached *out);
+
 /*
  * By name when the parent's descriptor is at hand, because that is cheapest; else by handle; else by name, reaching for the
  * parent first (which may go up to the root).
@@ -561,13 +566,14 @@ static int open_inode(struct reach *reach, const struct inode_view *view)
 	if (fd == -ESTALE)
 		fd = open_by_handle(reach, view);
 	if (fd == -ESTALE && view->parent && !view->is_gone && parent.fd < 0 &&
-	    reach_get(reach, view->parent, &parent) == 0)
+	    get_now(reach, view->parent, &parent) == 0)
 		fd = open_by_name(reach, view, parent.fd);
 	reach_put(reach, &parent);
 	return fd;
 }
 
-int reach_get(struct reach *reach, uint64_t nodeid, struct reached *out)
+/* As things are at this moment. */
+static int get_now(struct reach *reach, uint64_t nodeid, struct reached *out)
 {
 	struct inode_view view;
 	int fd, r;
@@ -587,6 +593,31 @@ int reach_get(struct reach *reach, uint64_t nodeid, struct reached *out)
 	if (!view.handle.size && reach->has_handles && get_handle(fd, "", AT_EMPTY_PATH, &view.handle) == 0)
 		inode_set_handle(reach->inodes, nodeid, &view.handle);
 	return insert(reach, nodeid, fd, view.is_gone ? KEPT : 0, out);
+}
+
+/* What has no handle is found under its name alone. */
+static bool may_be_moving(struct reach *reach, uint64_t nodeid)
+{
+	struct inode_view view;
+
+	return inode_get(reach->inodes, nodeid, &view) == 0 && view.parent && !view.is_gone && !view.handle.size;
+}
+
+/*
+ * A rename moves the name, then the tables learn of it; who comes in between, or read the tables before, finds neither. The caller may hold names
+ * itself, so this does not wait for who does, but looks again a few times.
+ */
+int reach_get(struct reach *reach, uint64_t nodeid, struct reached *out)
+{
+	struct timespec pause = { .tv_nsec = MOVING_PAUSE_NS };
+	int r = get_now(reach, nodeid, out);
+
+	for (int tries = 0; r == -ESTALE && tries < MOVING_TRIES && may_be_moving(reach, nodeid); tries++) {
+		nanosleep(&pause, NULL);
+		pause.tv_nsec *= 2;
+		r = get_now(reach, nodeid, out);
+	}
+	return r;
 }
 
 /* A directory leads to itself, by a shorter way than /proc; but who may read it may not always search it. */

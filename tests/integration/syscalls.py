@@ -59,6 +59,17 @@ def read_all(fd, size):
     return [name for name in names if name not in (".", "..")]
 
 
+AT_EMPTY_PATH = 0x1000
+AT_STATX_FORCE_SYNC = 0x2000
+STATX_BASIC_STATS = 0x7ff
+
+
+def stat_again(fd):
+    """Have the file system asked for the attributes of @fd, whatever the kernel knows of them."""
+    buffer = ctypes.create_string_buffer(256)
+    check(libc.statx(fd, b"", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, buffer))
+
+
 HANDLE_MAX = 128
 
 

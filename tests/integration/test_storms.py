@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import multiprocessing
 import os
 import random
 import re
@@ -15,6 +16,7 @@ import time
 import pytest
 
 import harness
+import syscalls
 import workloads
 
 FILES = 4500
@@ -307,6 +309,33 @@ def test_forgotten_inodes_give_their_memory_back(mount):
         return mounted.status()["inodes"] < files / 10
     harness.wait_until(are_forgotten, "the inodes to be forgotten")
     assert mounted.status()["table_memory"] < known / 5 and shared_memory(worker) < taken / 5
+
+
+def rename_until(folder, files, stop):
+    while time.monotonic() < stop:
+        for old, new in (("f", "g"), ("g", "f")):
+            for number in range(files):
+                os.rename(f"{folder}/{old}{number}", f"{folder}/{new}{number}")
+
+
+def test_a_file_is_found_while_it_is_renamed(mount):
+    """It was never opened, so nothing but its name leads to it."""
+    mounted = mount(start=False)
+    files, seconds = 200, 6
+    for number in range(files):
+        open(os.path.join(mounted.source, f"f{number}"), "w").close()
+    mounted.start()
+    descriptors = [os.open(mounted.path(f"f{number}"), os.O_PATH) for number in range(files)]
+    stop = time.monotonic() + seconds
+    renamer = multiprocessing.get_context("fork").Process(target=rename_until, args=(mounted.point, files, stop))
+    renamer.start()
+    while time.monotonic() < stop:
+        for fd in descriptors:
+            syscalls.stat_again(fd)
+    renamer.join()
+    assert renamer.exitcode == 0
+    for fd in descriptors:
+        os.close(fd)
 
 
 # ---- Subscribers ----
