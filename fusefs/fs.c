@@ -39,7 +39,7 @@ enum {
 	BACKGROUND_MAX = 64,            /* releases and read-ahead under way at a time */
 	REACH_MAX = 4096,               /* descriptors cached at most */
 	STREAMS_MAX = 128,              /* directories kept open for who reads them */
-	FORGOTTEN_MAX = 16384,          /* inodes that can be found by a file handle after the kernel has forgotten them: some 3 MiB */
+	FORGOTTEN_MAX = 4096,           /* inodes that can be found by a file handle after the kernel has forgotten them: some 800 KiB */
 	REST_MIN = 16,                  /* descriptors that programs cannot hold by open files */
 	REST_MAX = 256,
 };

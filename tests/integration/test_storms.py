@@ -308,7 +308,9 @@ def test_forgotten_inodes_give_their_memory_back(mount):
             os.path.exists(mounted.path(f"d{number // 1000}/f{number}"))
         return mounted.status()["inodes"] < files / 10
     harness.wait_until(are_forgotten, "the inodes to be forgotten")
-    assert mounted.status()["table_memory"] < known / 5 and shared_memory(worker) < taken / 5
+    # The last 4,096 are kept for those who come with a file handle; memory is given back by the 4,096, and they may lie on some sides of a border.
+    kept = 2 << 20
+    assert mounted.status()["table_memory"] < known / 5 + kept and shared_memory(worker) < taken / 5 + kept
 
 
 def rename_until(folder, files, stop):
