@@ -524,6 +524,7 @@ static int serve_next(struct fs *fs, void *buffer)
 	case ENOENT: /* the request was taken back while we read it */
 		return !atomic_load(&fs->is_stopping);
 	case ENODEV:
+	case ECONNABORTED: /* it was being unmounted when we had just been given a request */
 		return 0;
 	default:
 		return -errno;
@@ -676,7 +677,8 @@ static int run_uring(struct fs *fs)
 	ready(fs);
 	r = fuse_session_loop_mt(fs->session, config);
 	fuse_loop_cfg_destroy(config);
-	return r;
+	/* As in serve_next(). */
+	return r == -ECONNABORTED ? 0 : r;
 }
 
 int fs_run(struct fs *fs)

@@ -76,7 +76,7 @@ static int read_one(struct resent *resent, int fuse_fd, void *buffer, size_t siz
 	if (n < 0 && (errno == EINTR || errno == ENOENT))
 		return 1;
 	/* The mount has ended; who reads next learns that. */
-	if (n < 0 && errno == ENODEV)
+	if (n < 0 && (errno == ENODEV || errno == ECONNABORTED))
 		return 0;
 	if (n < (ssize_t)sizeof(*header))
 		return n < 0 ? -errno : -EIO;
