@@ -48,7 +48,7 @@ struct reach {
 	bool has_births; /* where files are on the source's file system itself */
 
 	int held_max;
-	atomic_bool is_tight; /* a descriptor with a number from held_max on is held, or was */
+	atomic_bool is_tight; /* with what is owed, a descriptor with a number from held_max on is held, or was */
 	atomic_int owed;      /* see reach_owe() */
 
 	pthread_mutex_t lock; /* guards all below */
@@ -346,13 +346,12 @@ static struct reach_entry *take_small(struct reach *reach)
 
 bool reach_has_room(struct reach *reach)
 {
-	int owed = atomic_load(&reach->owed);
 	struct reach_entry *entry;
 	bool has_room;
 
-	if (owed == 0 && !atomic_load(&reach->is_tight))
+	if (!atomic_load(&reach->is_tight))
 		return true;
-	while (!(has_room = next_number(reach) + owed < reach->held_max) && (entry = take_small(reach)))
+	while (!(has_room = next_number(reach) + atomic_load(&reach->owed) < reach->held_max) && (entry = take_small(reach)))
 		free_entry(entry);
 	atomic_store(&reach->is_tight, !has_room);
 	return has_room;
@@ -360,7 +359,7 @@ bool reach_has_room(struct reach *reach)
 
 void reach_note_held(struct reach *reach, int fd)
 {
-	if (fd >= reach->held_max)
+	if (fd >= 0 && fd + atomic_load(&reach->owed) >= reach->held_max)
 		atomic_store(&reach->is_tight, true);
 }
 
