@@ -771,22 +771,28 @@ def test_shared_mappings_between_processes(mount, mode, disk_place):
     assert read_file(os.path.join(mounted.source, "f"))[15_000:15_005] == b"store"
 
 
-@pytest.mark.parametrize("killed", [False, True], ids=["", "worker_killed"])
-def test_stores_through_a_mapping_move_the_times_that_stat_tells(mount, mode, disk_place, killed):
-    """In place, where the kernel believes what it was told for an hour."""
-    if killed and "io_uring" in mode.options:
-        pytest.skip("over io_uring the open file goes with the worker")
-    mounted = mount(folder=disk_place, in_place=True, options=mode.options)
-    mounted.expect_stderr = killed
+def check_times_of_stores(mounted, between):
+    """In place, where the kernel believes what it was told for an hour. @between: is called before the store."""
     path = mounted.path("f")
     make_file(path, b"x" * 9000)
     os.utime(path, (0, 0))
     with opened(path, os.O_RDWR) as fd, mmap.mmap(fd, 9000) as mapping:
         assert os.stat(path).st_mtime == 0
-        if killed:
-            mounted.kill_worker()
+        between()
         mapping[0:5] = b"store"
     harness.wait_until(lambda: os.stat(path).st_mtime > 0, "the time of the stores", timeout=5)
+
+
+def test_stores_through_a_mapping_move_the_times_that_stat_tells(mount, mode, disk_place):
+    check_times_of_stores(mount(folder=disk_place, in_place=True, options=mode.options), lambda: None)
+
+
+@pytest.mark.parametrize("passthrough", ["on", "off"])
+def test_stores_move_the_times_when_a_worker_has_died(mount, disk_place, passthrough):
+    """Over the classic transport, where the file stays open."""
+    mounted = mount(folder=disk_place, in_place=True, options=f"transport=classic,passthrough={passthrough}")
+    mounted.expect_stderr = True
+    check_times_of_stores(mounted, mounted.kill_worker)
 
 
 def test_sendfile_sends_what_was_stored_through_a_mapping(mount, mode, place):
