@@ -3,14 +3,18 @@ The worker gives way to programs where that costs it nothing, and only there: in
 """
 
 import contextlib
+import multiprocessing
 import os
 import subprocess
 import sys
 
 import pytest
 
+import harness
+
 AUTOGROUP = "/proc/sys/kernel/sched_autogroup_enabled"
 FILES = 4000
+QUESTIONS = 2000
 
 
 def groups_by_session():
@@ -79,6 +83,40 @@ def test_it_does_not_in_a_group_with_others(mount, autogroup):
     status = mount().status()
     assert status["scheduling"] == "normal"
     assert policies(status["worker_pid"]) == {os.SCHED_OTHER}
+
+
+def times_asleep(pid):
+    """How often the threads that answer over io_uring went to sleep of their own accord (proc_pid_status(5))."""
+    total = 0
+    for thread in threads(pid):
+        with open(f"/proc/{pid}/task/{thread}/status") as lines:
+            fields = dict(line.rstrip("\n").split(":\t", 1) for line in lines)
+        if fields["Name"].startswith("fuse-ring-"):
+            total += int(fields["voluntary_ctxt_switches"])
+    return total
+
+
+def ask(path, times):
+    """In real time, so that no other program has the processor when an answer comes."""
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    for _ in range(times):
+        with contextlib.suppress(OSError):
+            os.getxattr(path, "user.none")
+
+
+def test_a_program_that_asks_again_finds_the_ring_awake(mount, with_uring, autogroup):
+    """What answers gives the processor away before it sleeps, so the next request need not wake it."""
+    autogroup("1")
+    mounted = mount(options="transport=io_uring")
+    if "libfuse3" in subprocess.run(["ldd", harness.MOUNT_HRFS], stdout=subprocess.PIPE, text=True, check=True).stdout:
+        pytest.skip("libfuse is a shared library here, whose calls the linker does not lead to fusefs/ring.c")
+    worker = mounted.status()["worker_pid"]
+    before = times_asleep(worker)
+    program = multiprocessing.get_context("fork").Process(target=ask, args=(mounted.path("."), QUESTIONS))
+    program.start()
+    program.join()
+    assert program.exitcode == 0
+    assert times_asleep(worker) - before < QUESTIONS / 2
 
 
 def test_requests_are_answered_while_programs_compute(mount, mode):
