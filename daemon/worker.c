@@ -273,6 +273,7 @@ static int create_fs(struct worker *worker, int fuse_fd)
 		.is_takeover = worker->options->is_takeover,
 		.is_in_place = setup->is_in_place,
 		.use_uring = setup->use_uring,
+		.gives_way = worker->report.is_idle_class,
 		.passthrough = setup->options.passthrough,
 		.single_thread = setup->options.single_thread,
 		.allow_root = setup->options.allow_root,

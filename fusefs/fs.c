@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "fusefs/emit.h"
 #include "fusefs/execs.h"
+#include "fusefs/follow.h"
 #include "fusefs/listings.h"
 #include "fusefs/look.h"
 #include "fusefs/notifier.h"
@@ -324,9 +325,11 @@ static int make_parts(struct fs *fs)
 		r = make_listings(fs);
 	if (r == 0)
 		r = make_session(fs);
-	/* An unprivileged daemon may not count, and does without. */
+	/* An unprivileged daemon may not count, and does without; so does one that has no processors to choose from. */
 	if (r == 0)
 		(void)execs_open(&fs->execs);
+	if (r == 0 && fs->options.gives_way && !fs->options.use_uring)
+		(void)follow_create(FS_THREADS_MAX, &fs->follow);
 	return r;
 }
 
@@ -391,6 +394,7 @@ void fs_destroy(struct fs *fs)
 	inodes_destroy(fs->inodes);
 	resent_destroy(fs->resent);
 	execs_close(fs->execs);
+	follow_destroy(fs->follow);
 	listings_destroy(fs->listings);
 	streams_destroy(fs->streams);
 	tables_finish(&fs->tables);
@@ -513,6 +517,8 @@ static int serve_next(struct fs *fs, void *buffer)
 		return 1;
 	n = read(fs->options.fuse_fd, buffer, BUFFER_SIZE);
 	if (n >= (ssize_t)sizeof(struct fuse_in_header)) {
+		if (follow_asked(fs->follow, ((struct fuse_in_header *)buffer)->pid))
+			look_wake(fs->look);
 		serve(fs, buffer, n);
 		return 1;
 	}
@@ -552,8 +558,10 @@ static void *run_thread(void *argument)
 	int r = buffer && op ? 1 : -ENOMEM;
 
 	pthread_setname_np(pthread_self(), "hrfs-fs");
+	follow_join(fs->follow);
 	while (r > 0 && !atomic_load(&fs->is_stopping))
 		r = serve_next(fs, buffer);
+	follow_leave(fs->follow);
 	free(buffer);
 	if (r < 0)
 		set_error(fs, r);

@@ -27,6 +27,7 @@ struct fs_options {
 	bool is_takeover;           /* the kernel has been through INIT: replay it and ask for RESEND */
 	bool is_in_place;           /* nothing can go round the mount: long time-outs */
 	bool use_uring;             /* FUSE over io_uring; falls back to /dev/fuse where it cannot be had */
+	bool gives_way;             /* programs run before the caller's threads, so these may follow them (fusefs/follow.h) */
 	enum fs_choice passthrough; /* FS_ON: fail when it cannot be had */
 	bool single_thread;         /* -s */
 	bool allow_root;            /* mounted with allow_other, for root and the owner only */

@@ -1,6 +1,7 @@
 #include "fusefs/look.h"
 
 #include "base/clock.h"
+#include "fusefs/follow.h"
 #include "fusefs/listings.h"
 #include "fusefs/notifier.h"
 #include "fusefs/ops.h"
@@ -121,7 +122,7 @@ static enum reason wait_a_while(struct look *look)
 
 static bool has_something(struct fs *fs)
 {
-	return modes_have_mappable(fs->modes) || !streams_is_empty(fs->streams) ||
+	return modes_have_mappable(fs->modes) || !streams_is_empty(fs->streams) || follow_is_bound(fs->follow) ||
 	       (fs->listings && !listings_is_empty(fs->listings));
 }
 
@@ -132,6 +133,7 @@ static void look_around(struct look *look)
 	modes_visit_mappable(fs->modes, visit, fs);
 	drop_listings(fs);
 	streams_close_idle(fs->streams);
+	follow_rest(fs->follow);
 	if (look->settle_in && --look->settle_in == 0)
 		(void)settle_orphans(fs->options.source_fd, fs->log, fs->resent);
 	/* Under the lock: what comes after it was looked for wakes the thread again. */

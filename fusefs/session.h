@@ -18,6 +18,7 @@
 #include <fuse_lowlevel.h>
 
 struct execs;
+struct follow;
 struct listings;
 struct look;
 struct notifier;
@@ -37,6 +38,7 @@ struct fs {
 	struct modes *modes;
 	struct files *files;
 	struct execs *execs;       /* NULL: they cannot be counted */
+	struct follow *follow;     /* NULL: threads run where the scheduler puts them */
 	struct listings *listings; /* NULL: what the kernel keeps is never out of date */
 	struct streams *streams;
 	struct notifier *notifier;

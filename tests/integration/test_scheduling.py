@@ -3,6 +3,7 @@ The worker gives way to programs where that costs it nothing, and only there: in
 """
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import subprocess
@@ -85,6 +86,14 @@ def test_it_does_not_in_a_group_with_others(mount, autogroup):
     assert policies(status["worker_pid"]) == {os.SCHED_OTHER}
 
 
+def run(function, *arguments):
+    """In a process of its own."""
+    program = multiprocessing.get_context("fork").Process(target=function, args=arguments)
+    program.start()
+    program.join()
+    assert program.exitcode == 0
+
+
 def times_asleep(pid):
     """How often the threads that answer over io_uring went to sleep of their own accord (proc_pid_status(5))."""
     total = 0
@@ -94,6 +103,70 @@ def times_asleep(pid):
         if fields["Name"].startswith("fuse-ring-"):
             total += int(fields["voluntary_ctxt_switches"])
     return total
+
+
+def processors_of_answers(pid):
+    """Where the threads that answer on /dev/fuse may run: the sets of processors there are among them."""
+    found = set()
+    for thread in threads(pid):
+        with contextlib.suppress(ProcessLookupError), open(f"/proc/{pid}/task/{thread}/comm") as name:
+            if name.read() == "hrfs-fs\n":
+                found.add(frozenset(os.sched_getaffinity(thread)))
+    return found
+
+
+def ask_on(processor, path, times):
+    os.sched_setaffinity(0, {processor})
+    for _ in times:
+        with contextlib.suppress(OSError):
+            os.getxattr(path, "user.none")
+
+
+@contextlib.contextmanager
+def asking_on(processor, path):
+    """A program that asks all the time."""
+    program = multiprocessing.get_context("fork").Process(target=ask_on, args=(processor, path, itertools.repeat(None)))
+    program.start()
+    try:
+        yield
+    finally:
+        program.kill()
+        program.join()
+
+
+MANY_PROCESSORS = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one processor only")
+EVERYWHERE = {frozenset(os.sched_getaffinity(0))}
+
+
+@MANY_PROCESSORS
+def test_answers_come_from_the_processor_of_who_asks(mount, autogroup):
+    autogroup("1")
+    mounted = mount()
+    worker = mounted.status()["worker_pid"]
+    for processor in sorted(os.sched_getaffinity(0)):
+        with asking_on(processor, mounted.path(".")):
+            harness.wait_until(lambda: processors_of_answers(worker) == {frozenset({processor})}, "the threads to go there")
+    assert not os.path.lexists(mounted.path("nothing"))
+    assert processors_of_answers(worker) == EVERYWHERE
+
+
+@MANY_PROCESSORS
+def test_answers_come_from_anywhere_when_nobody_asks(mount, autogroup):
+    autogroup("1")
+    mounted = mount()
+    worker = mounted.status()["worker_pid"]
+    with asking_on(0, mounted.path(".")):
+        harness.wait_until(lambda: processors_of_answers(worker) == {frozenset({0})}, "the threads to go there")
+    harness.wait_until(lambda: processors_of_answers(worker) == EVERYWHERE, "the threads to be let go")
+
+
+@MANY_PROCESSORS
+def test_answers_come_from_anywhere_when_told(mount, autogroup):
+    """A program that does not run first would be moved away by each answer."""
+    autogroup("1")
+    mounted = mount(options="scheduling=normal")
+    run(ask_on, min(os.sched_getaffinity(0)), mounted.path("."), range(QUESTIONS))
+    assert processors_of_answers(mounted.status()["worker_pid"]) == EVERYWHERE
 
 
 def ask(path, times):
@@ -112,10 +185,7 @@ def test_a_program_that_asks_again_finds_the_ring_awake(mount, with_uring, autog
         pytest.skip("libfuse is a shared library here, whose calls the linker does not lead to fusefs/ring.c")
     worker = mounted.status()["worker_pid"]
     before = times_asleep(worker)
-    program = multiprocessing.get_context("fork").Process(target=ask, args=(mounted.path("."), QUESTIONS))
-    program.start()
-    program.join()
-    assert program.exitcode == 0
+    run(ask, mounted.path("."), QUESTIONS)
     assert times_asleep(worker) - before < QUESTIONS / 2
 
 

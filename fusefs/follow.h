@@ -1,0 +1,40 @@
+/*
+ * Follow: the threads that answer run on the processor of the program that asks.
+ *
+ * A request on /dev/fuse wakes whichever thread waits the longest, and the scheduler looks for an idle processor for it. There nearly always
+ * is one, so each request wakes a sleeping processor, and so does its answer; that takes longer than all the rest of it. A program that waits
+ * for its answer leaves its own processor idle. So while one program asks many times in a row, all threads are bound to the processor that it
+ * is on, and when another one asks, to none. The program stays there as long as the threads give way to it (daemon/scheduling.h), which is
+ * for the caller to see to. docs/performance.md has the figures.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct follow;
+
+/** For at most @limit threads. Returns 0, -EOPNOTSUPP (there is only one processor to run on), or another negative errno. */
+int follow_create(unsigned limit, struct follow **out);
+
+/** No thread is joined any more. NULL is fine. */
+void follow_destroy(struct follow *follow);
+
+/** The calling thread is one of those that answer, until it leaves. */
+void follow_join(struct follow *follow);
+void follow_leave(struct follow *follow);
+
+/**
+ * By a joined thread: the program's thread @tid asks, as the header of a request says (0: nobody who waits). Costs some ten nanoseconds, and
+ * some ten microseconds every few milliseconds. NULL is fine. Returns whether the threads have just been bound: then follow_rest() is due.
+ */
+bool follow_asked(struct follow *follow, pid_t tid);
+
+/**
+ * About once a second while threads are bound, by any thread that has not joined: lets them go if nobody was answered since the last time. There
+ * may be nobody who asks, or something on that processor that leaves no time to answer. NULL is fine.
+ */
+void follow_rest(struct follow *follow);
+
+/** Any thread. NULL is fine. */
+bool follow_is_bound(struct follow *follow);

@@ -1,0 +1,308 @@
+#include "fusefs/follow.h"
+
+#include "check.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <time.h>
+
+enum { LIMIT = 4, MANY = 100, SHORT = 20, NOBODY = 0, NO_THREAD = 1 << 30 };
+
+/* A program that has asked and waits: a thread on one processor, which wakes up now and then. */
+struct program {
+	pthread_t thread;
+	_Atomic pid_t tid;
+	_Atomic int processor;
+	_Atomic bool is_over;
+};
+
+static cpu_set_t all;
+static int first, second; /* processors that we may run on */
+
+static void find_processors(void)
+{
+	check(sched_getaffinity(0, sizeof(all), &all) == 0);
+	if (CPU_COUNT(&all) < 2)
+		skip();
+	for (first = 0; !CPU_ISSET(first, &all);)
+		first++;
+	for (second = first + 1; !CPU_ISSET(second, &all);)
+		second++;
+}
+
+static void doze(void)
+{
+	nanosleep(&(struct timespec){ .tv_nsec = 1000 * 1000 }, NULL);
+}
+
+static void bind_to(pthread_t thread, int processor)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(processor, &set);
+	check(pthread_setaffinity_np(thread, sizeof(set), &set) == 0);
+}
+
+static void *run(void *argument)
+{
+	struct program *program = argument;
+
+	program->tid = gettid();
+	while (!program->is_over) {
+		program->processor = sched_getcpu();
+		doze();
+	}
+	return NULL;
+}
+
+static void start(struct program *program, int processor)
+{
+	*program = (struct program){ 0 };
+	check(pthread_create(&program->thread, NULL, run, program) == 0);
+	while (program->tid == 0)
+		doze();
+	bind_to(program->thread, processor);
+	while (program->processor != processor)
+		doze();
+}
+
+static void end(struct program *program)
+{
+	program->is_over = true;
+	pthread_join(program->thread, NULL);
+}
+
+static struct follow *begin(void)
+{
+	struct follow *follow;
+
+	find_processors();
+	check(follow_create(LIMIT, &follow) == 0);
+	follow_join(follow);
+	return follow;
+}
+
+static void finish(struct follow *follow)
+{
+	check(sched_setaffinity(0, sizeof(all), &all) == 0);
+	follow_leave(follow);
+	follow_destroy(follow);
+}
+
+static void ask(struct follow *follow, pid_t tid, int times)
+{
+	while (times-- > 0)
+		follow_asked(follow, tid);
+}
+
+static bool is_bound(pthread_t thread, int processor)
+{
+	cpu_set_t set;
+
+	check(pthread_getaffinity_np(thread, sizeof(set), &set) == 0);
+	return CPU_COUNT(&set) == 1 && CPU_ISSET(processor, &set);
+}
+
+static bool is_free(pthread_t thread)
+{
+	cpu_set_t set;
+
+	check(pthread_getaffinity_np(thread, sizeof(set), &set) == 0);
+	return CPU_EQUAL(&set, &all);
+}
+
+struct other {
+	struct follow *follow;
+	_Atomic bool has_joined;
+	_Atomic bool is_over;
+};
+
+static void *answer(void *argument)
+{
+	struct other *other = argument;
+
+	follow_join(other->follow);
+	other->has_joined = true;
+	while (!other->is_over)
+		doze();
+	follow_leave(other->follow);
+	return NULL;
+}
+
+static void all_threads_go_to_who_asks_many_times(void)
+{
+	struct follow *follow = begin();
+	struct other other = { .follow = follow };
+	struct program program;
+	pthread_t thread;
+
+	check(pthread_create(&thread, NULL, answer, &other) == 0);
+	while (!other.has_joined)
+		doze();
+	start(&program, second);
+	ask(follow, program.tid, MANY);
+	check(is_bound(pthread_self(), second) && is_bound(thread, second));
+	end(&program);
+	start(&program, first);
+	ask(follow, program.tid, MANY * MANY);
+	check(is_bound(pthread_self(), first) && is_bound(thread, first));
+	end(&program);
+	other.is_over = true;
+	pthread_join(thread, NULL);
+	finish(follow);
+}
+
+static void nobody_is_followed_who_asks_a_few_times(void)
+{
+	struct follow *follow = begin();
+	struct program program;
+
+	start(&program, second);
+	ask(follow, program.tid, 5);
+	check(is_free(pthread_self()));
+	end(&program);
+	finish(follow);
+}
+
+static void threads_are_let_go_when_another_asks(void)
+{
+	struct follow *follow = begin();
+	struct program one, other;
+
+	start(&one, first);
+	start(&other, second);
+	ask(follow, one.tid, MANY);
+	check(is_bound(pthread_self(), first));
+	/* A request that nobody waits for says nothing. */
+	follow_asked(follow, NOBODY);
+	check(is_bound(pthread_self(), first));
+	follow_asked(follow, other.tid);
+	check(is_free(pthread_self()));
+	end(&one);
+	end(&other);
+	finish(follow);
+}
+
+static void who_is_moved_is_followed(void)
+{
+	struct follow *follow = begin();
+	struct program program;
+
+	start(&program, first);
+	ask(follow, program.tid, MANY);
+	check(is_bound(pthread_self(), first));
+	bind_to(program.thread, second);
+	for (int i = 0; i < 1000 && !is_bound(pthread_self(), second); i++) {
+		doze();
+		follow_asked(follow, program.tid);
+	}
+	check(is_bound(pthread_self(), second));
+	end(&program);
+	finish(follow);
+}
+
+static void *rest(void *argument)
+{
+	follow_rest(argument);
+	return NULL;
+}
+
+static void rest_elsewhere(struct follow *follow)
+{
+	pthread_t thread;
+
+	check(pthread_create(&thread, NULL, rest, follow) == 0);
+	pthread_join(thread, NULL);
+}
+
+static void threads_are_let_go_when_nobody_was_answered(void)
+{
+	struct follow *follow = begin();
+	struct program program;
+
+	start(&program, second);
+	check(!follow_is_bound(follow));
+	ask(follow, program.tid, MANY);
+	rest_elsewhere(follow);
+	check(is_bound(pthread_self(), second) && follow_is_bound(follow));
+	ask(follow, program.tid, 1);
+	rest_elsewhere(follow);
+	check(is_bound(pthread_self(), second) && follow_is_bound(follow));
+	rest_elsewhere(follow);
+	check(is_free(pthread_self()) && !follow_is_bound(follow));
+	/* It is no stranger. */
+	check(follow_asked(follow, program.tid) && is_bound(pthread_self(), second));
+	check(!follow_asked(follow, program.tid));
+	end(&program);
+	finish(follow);
+}
+
+/* Binding costs more than such short rows are worth. */
+static void who_takes_turns_is_not_followed_for_long(void)
+{
+	struct follow *follow = begin();
+	struct program one, other;
+
+	start(&one, first);
+	start(&other, second);
+	for (int i = 0; i < 10; i++) {
+		ask(follow, one.tid, SHORT);
+		if (i > 0)
+			check(is_free(pthread_self()));
+		ask(follow, other.tid, SHORT);
+		check(is_free(pthread_self()));
+	}
+	/* A long row is worth it still. */
+	ask(follow, one.tid, MANY * MANY);
+	check(is_bound(pthread_self(), first));
+	follow_asked(follow, other.tid);
+	ask(follow, other.tid, SHORT);
+	check(is_bound(pthread_self(), second));
+	end(&one);
+	end(&other);
+	finish(follow);
+}
+
+static void who_cannot_be_found_is_not_followed(void)
+{
+	struct follow *follow = begin();
+
+	ask(follow, NO_THREAD, MANY);
+	check(is_free(pthread_self()));
+	finish(follow);
+}
+
+static void with_one_processor_there_is_nothing_to_choose(void)
+{
+	struct follow *follow;
+
+	find_processors();
+	bind_to(pthread_self(), first);
+	check(follow_create(LIMIT, &follow) == -EOPNOTSUPP);
+	check(sched_setaffinity(0, sizeof(all), &all) == 0);
+	follow_join(NULL);
+	check(!follow_asked(NULL, 1) && !follow_is_bound(NULL));
+	follow_rest(NULL);
+	follow_leave(NULL);
+	follow_destroy(NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		unit(all_threads_go_to_who_asks_many_times),
+		unit(nobody_is_followed_who_asks_a_few_times),
+		unit(threads_are_let_go_when_another_asks),
+		unit(who_is_moved_is_followed),
+		unit(threads_are_let_go_when_nobody_was_answered),
+		unit(who_takes_turns_is_not_followed_for_long),
+		unit(who_cannot_be_found_is_not_followed),
+		unit(with_one_processor_there_is_nothing_to_choose),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
