@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 enum {
-	PATIENCE_MIN = 16,               /* requests in a row by one thread, before it is followed */
-	PATIENCE_MAX = 4096,
+	PATIENCE_MIN = 8,                /* requests in a row by one thread, before it is followed */
+	PATIENCE_MAX = 32,               /* binding and letting go cost as much as two or three requests save */
 	WORTH = 4,                       /* it was worth it when as many times the patience came in a row */
 	LOOK_AGAIN_NS = 4 * 1000 * 1000, /* the scheduler may have moved the program: seen after that time */
 	PROCESSOR_FIELD = 39,            /* of /proc/PID/stat (proc_pid_stat(5)), counted from 1 */
