@@ -15,25 +15,28 @@
 #include <unistd.h>
 
 enum {
-	PATIENCE_MIN = 8,                /* requests in a row by one thread, before it is followed */
-	PATIENCE_MAX = 32,               /* binding and letting go cost as much as two or three requests save */
-	WORTH = 4,                       /* it was worth it when as many times the patience came in a row */
-	LOOK_AGAIN_NS = 4 * 1000 * 1000, /* the scheduler may have moved the program: seen after that time */
-	PROCESSOR_FIELD = 39,            /* of /proc/PID/stat (proc_pid_stat(5)), counted from 1 */
-	STATE_FIELD = 3,                 /* the first one behind the name, which may hold anything */
+	PATIENCE_MIN = 8,              /* requests of one thread in a row, before it is followed */
+	PATIENCE_MAX = 32,             /* binding and letting go cost as much as two or three requests save */
+	WORTH = 4,                     /* it was worth it when as many times the patience came in a row */
+	APART_NS = 250 * 1000,         /* requests that come more slowly than this in the mean are not worth it */
+	LOOK_AGAIN_NS = 1000 * 1000,   /* the scheduler may have moved the program: seen after that time */
+	PROCESSOR_FIELD = 39,          /* of /proc/PID/stat (proc_pid_stat(5)), counted from 1 */
+	STATE_FIELD = 3,               /* the first one behind the name, which may hold anything */
 };
 
 struct follow {
-	_Atomic pid_t tid;           /* who asked last */
-	_Atomic unsigned in_a_row;   /* and how often */
+	_Atomic pid_t tid;          /* who asked last */
+	_Atomic unsigned count;     /* of its requests in a row, since counted_ns */
+	_Atomic int64_t counted_ns; /* CLOCK_MONOTONIC, as all here */
 	_Atomic unsigned patience;
-	_Atomic int processor;       /* what all threads are bound to; -1: nothing */
-	_Atomic int64_t looked_ns;   /* at the program's processor; CLOCK_MONOTONIC */
+	_Atomic int processor;      /* what all threads are bound to; -1: nothing */
+	_Atomic int64_t look_at_ns; /* when to look where the program is, while they are bound */
+	_Atomic bool has_answered;  /* since the last rest, while they are bound */
 
-	pthread_mutex_t lock;        /* guards what follows, and changes of processor */
-	cpu_set_t all;               /* where they may run */
-	unsigned rested_at;          /* in_a_row at the last rest */
-	unsigned count;
+	pthread_mutex_t lock;       /* guards what follows, and changes of patience and processor */
+	cpu_set_t all;              /* where they may run */
+	unsigned counted;           /* requests in this row before counted_ns */
+	unsigned thread_count;
 	unsigned limit;
 	pthread_t threads[];
 };
@@ -70,8 +73,8 @@ void follow_join(struct follow *follow)
 	if (!follow)
 		return;
 	pthread_mutex_lock(&follow->lock);
-	if (follow->count < follow->limit)
-		follow->threads[follow->count++] = pthread_self();
+	if (follow->thread_count < follow->limit)
+		follow->threads[follow->thread_count++] = pthread_self();
 	pthread_mutex_unlock(&follow->lock);
 }
 
@@ -80,9 +83,9 @@ void follow_leave(struct follow *follow)
 	if (!follow)
 		return;
 	pthread_mutex_lock(&follow->lock);
-	for (unsigned i = 0; i < follow->count; i++)
+	for (unsigned i = 0; i < follow->thread_count; i++)
 		if (pthread_equal(follow->threads[i], pthread_self()))
-			follow->threads[i--] = follow->threads[--follow->count];
+			follow->threads[i--] = follow->threads[--follow->thread_count];
 	pthread_mutex_unlock(&follow->lock);
 }
 
@@ -110,7 +113,7 @@ static void bind_threads(struct follow *follow, const cpu_set_t *set)
 {
 	bool has_joined = false;
 
-	for (unsigned i = 0; i < follow->count; i++)
+	for (unsigned i = 0; i < follow->thread_count; i++)
 		if (pthread_equal(follow->threads[i], pthread_self()))
 			has_joined = true;
 		else
@@ -138,66 +141,80 @@ static void be_more_patient(struct follow *follow)
 		follow->patience *= 2;
 }
 
-/* Another one asks. */
-static void let_go(struct follow *follow, unsigned in_a_row)
+/* Another one asks, after so many requests that were counted last. */
+static void let_go(struct follow *follow, unsigned count)
 {
 	pthread_mutex_lock(&follow->lock);
 	if (follow->processor >= 0) {
-		if (in_a_row / WORTH >= follow->patience)
+		if ((follow->counted + count) / WORTH >= follow->patience)
 			follow->patience = PATIENCE_MIN;
 		else
 			be_more_patient(follow);
 		go_to(follow, -1);
 	}
+	follow->counted = 0;
 	pthread_mutex_unlock(&follow->lock);
 }
 
-/* Returns whether threads are bound that were not. */
-static bool look(struct follow *follow, pid_t tid, int64_t now_ns)
+/* Where to go. Returns -1 if nowhere. */
+static int choose(struct follow *follow, pid_t tid, unsigned count, int64_t now_ns)
 {
 	int processor;
-	bool was_bound, is_bound;
+
+	if (now_ns - follow->counted_ns > count * (int64_t)APART_NS)
+		return -1;
+	processor = processor_of(tid);
+	if (processor >= 0 && processor < CPU_SETSIZE && CPU_ISSET(processor, &follow->all))
+		return processor;
+	be_more_patient(follow);
+	return -1;
+}
+
+/* Returns whether threads are bound that were not. */
+static bool look(struct follow *follow, pid_t tid, unsigned count, int64_t now_ns)
+{
+	int processor, before;
 
 	/* Somebody else does it. */
 	if (pthread_mutex_trylock(&follow->lock) != 0)
 		return false;
-	was_bound = follow->processor >= 0;
-	processor = processor_of(tid);
-	if (processor >= CPU_SETSIZE || (processor >= 0 && !CPU_ISSET(processor, &follow->all)))
-		processor = -1;
-	if (processor < 0) {
-		be_more_patient(follow);
-		follow->in_a_row = 0;
-	}
+	before = follow->processor;
+	processor = choose(follow, tid, count, now_ns);
 	go_to(follow, processor);
-	is_bound = follow->processor >= 0;
-	follow->looked_ns = now_ns;
+	follow->look_at_ns = now_ns + LOOK_AGAIN_NS;
+	follow->counted = processor >= 0 ? follow->counted + count : 0;
+	follow->counted_ns = now_ns;
+	follow->count = 0;
 	pthread_mutex_unlock(&follow->lock);
-	return is_bound && !was_bound;
+	return processor >= 0 && before < 0;
 }
 
-bool follow_asked(struct follow *follow, pid_t tid)
+bool follow_answered(struct follow *follow, pid_t tid)
 {
-	unsigned in_a_row;
+	bool is_bound;
+	unsigned count;
 	int64_t now_ns;
 
 	if (!follow || tid == 0)
 		return false;
+	is_bound = follow_is_bound(follow);
 	if (atomic_load_explicit(&follow->tid, memory_order_relaxed) != tid) {
 		atomic_store_explicit(&follow->tid, tid, memory_order_relaxed);
-		in_a_row = atomic_exchange_explicit(&follow->in_a_row, 1, memory_order_relaxed);
-		if (atomic_load_explicit(&follow->processor, memory_order_relaxed) >= 0)
-			let_go(follow, in_a_row);
+		atomic_store_explicit(&follow->counted_ns, clock_now_ns(), memory_order_relaxed);
+		count = atomic_exchange_explicit(&follow->count, 1, memory_order_relaxed);
+		if (is_bound)
+			let_go(follow, count);
 		return false;
 	}
-	in_a_row = atomic_fetch_add_explicit(&follow->in_a_row, 1, memory_order_relaxed) + 1;
-	if (in_a_row < atomic_load_explicit(&follow->patience, memory_order_relaxed))
+	count = atomic_fetch_add_explicit(&follow->count, 1, memory_order_relaxed) + 1;
+	if (is_bound)
+		atomic_store_explicit(&follow->has_answered, true, memory_order_relaxed);
+	else if (count < atomic_load_explicit(&follow->patience, memory_order_relaxed))
 		return false;
 	now_ns = clock_now_ns();
-	if (atomic_load_explicit(&follow->processor, memory_order_relaxed) >= 0 &&
-	    now_ns - atomic_load_explicit(&follow->looked_ns, memory_order_relaxed) < LOOK_AGAIN_NS)
+	if (is_bound && now_ns < atomic_load_explicit(&follow->look_at_ns, memory_order_relaxed))
 		return false;
-	return look(follow, tid, now_ns);
+	return look(follow, tid, count, now_ns);
 }
 
 void follow_rest(struct follow *follow)
@@ -205,13 +222,12 @@ void follow_rest(struct follow *follow)
 	if (!follow)
 		return;
 	pthread_mutex_lock(&follow->lock);
-	if (follow->in_a_row == follow->rested_at)
+	if (!atomic_exchange(&follow->has_answered, false))
 		go_to(follow, -1);
-	follow->rested_at = follow->in_a_row;
 	pthread_mutex_unlock(&follow->lock);
 }
 
 bool follow_is_bound(struct follow *follow)
 {
-	return follow && follow->processor >= 0;
+	return follow && atomic_load_explicit(&follow->processor, memory_order_relaxed) >= 0;
 }

@@ -3,7 +3,7 @@
  *
  * A request on /dev/fuse wakes whichever thread waits the longest, and the scheduler looks for an idle processor for it. There nearly always
  * is one, so each request wakes a sleeping processor, and so does its answer; that takes longer than all the rest of it. A program that waits
- * for its answer leaves its own processor idle. So while one program asks many times in a row, all threads are bound to the processor that it
+ * for its answer leaves its own processor idle. So while one program asks many times in a row, and fast, all threads are bound to the processor that it
  * is on, and when another one asks, to none. The program stays there as long as the threads give way to it (daemon/scheduling.h), which is
  * for the caller to see to. docs/performance.md has the figures.
  */
@@ -25,10 +25,10 @@ void follow_join(struct follow *follow);
 void follow_leave(struct follow *follow);
 
 /**
- * By a joined thread: the program's thread @tid asks, as the header of a request says (0: nobody who waits). Costs some ten nanoseconds, and
- * some ten microseconds every few milliseconds. NULL is fine. Returns whether the threads have just been bound: then follow_rest() is due.
+ * By a joined thread: it has answered the program's thread @tid, as the header of a request names it (0: nobody who waits). Costs some ten
+ * nanoseconds, and twenty microseconds once a millisecond. NULL is fine. Returns whether the threads have just been bound: then follow_rest() is due.
  */
-bool follow_asked(struct follow *follow, pid_t tid);
+bool follow_answered(struct follow *follow, pid_t tid);
 
 /**
  * About once a second while threads are bound, by any thread that has not joined: lets them go if nobody was answered since the last time. There

@@ -517,9 +517,11 @@ static int serve_next(struct fs *fs, void *buffer)
 		return 1;
 	n = read(fs->options.fuse_fd, buffer, BUFFER_SIZE);
 	if (n >= (ssize_t)sizeof(struct fuse_in_header)) {
-		if (follow_asked(fs->follow, ((struct fuse_in_header *)buffer)->pid))
-			look_wake(fs->look);
+		const pid_t tid = ((struct fuse_in_header *)buffer)->pid;
+
 		serve(fs, buffer, n);
+		if (follow_answered(fs->follow, tid))
+			look_wake(fs->look);
 		return 1;
 	}
 	if (n >= 0)

@@ -96,7 +96,7 @@ static void finish(struct follow *follow)
 static void ask(struct follow *follow, pid_t tid, int times)
 {
 	while (times-- > 0)
-		follow_asked(follow, tid);
+		follow_answered(follow, tid);
 }
 
 static bool is_bound(pthread_t thread, int processor)
@@ -178,9 +178,9 @@ static void threads_are_let_go_when_another_asks(void)
 	ask(follow, one.tid, MANY);
 	check(is_bound(pthread_self(), first));
 	/* A request that nobody waits for says nothing. */
-	follow_asked(follow, NOBODY);
+	follow_answered(follow, NOBODY);
 	check(is_bound(pthread_self(), first));
-	follow_asked(follow, other.tid);
+	follow_answered(follow, other.tid);
 	check(is_free(pthread_self()));
 	end(&one);
 	end(&other);
@@ -198,7 +198,7 @@ static void who_is_moved_is_followed(void)
 	bind_to(program.thread, second);
 	for (int i = 0; i < 1000 && !is_bound(pthread_self(), second); i++) {
 		doze();
-		follow_asked(follow, program.tid);
+		ask(follow, program.tid, MANY);
 	}
 	check(is_bound(pthread_self(), second));
 	end(&program);
@@ -234,9 +234,8 @@ static void threads_are_let_go_when_nobody_was_answered(void)
 	check(is_bound(pthread_self(), second) && follow_is_bound(follow));
 	rest_elsewhere(follow);
 	check(is_free(pthread_self()) && !follow_is_bound(follow));
-	/* It is no stranger. */
-	check(follow_asked(follow, program.tid) && is_bound(pthread_self(), second));
-	check(!follow_asked(follow, program.tid));
+	ask(follow, program.tid, MANY);
+	check(is_bound(pthread_self(), second));
 	end(&program);
 	finish(follow);
 }
@@ -258,13 +257,57 @@ static void who_takes_turns_is_not_followed_for_long(void)
 			check(is_free(pthread_self()));
 	}
 	/* A long row is worth it still. */
-	ask(follow, one.tid, MANY * MANY);
+	for (int i = 0; i < 10; i++) {
+		ask(follow, one.tid, MANY);
+		doze();
+	}
+	ask(follow, one.tid, 1);
 	check(is_bound(pthread_self(), first));
-	follow_asked(follow, other.tid);
+	follow_answered(follow, other.tid);
 	ask(follow, other.tid, SHORT);
 	check(is_bound(pthread_self(), second));
 	end(&one);
 	end(&other);
+	finish(follow);
+}
+
+static void who_asks_slowly_is_not_followed(void)
+{
+	struct follow *follow = begin();
+	struct program program;
+
+	start(&program, second);
+	for (int i = 0; i < MANY; i++) {
+		doze();
+		check(!follow_answered(follow, program.tid));
+	}
+	check(is_free(pthread_self()));
+	ask(follow, program.tid, MANY);
+	check(is_bound(pthread_self(), second));
+	for (int i = 0; i < MANY; i++) {
+		doze();
+		(void)follow_answered(follow, program.tid);
+	}
+	check(is_free(pthread_self()));
+	end(&program);
+	finish(follow);
+}
+
+/* Binding has to be undone, for which somebody has to know of it. */
+static void binding_is_told_of_once(void)
+{
+	struct follow *follow = begin();
+	struct program program;
+	int told = 0;
+
+	start(&program, second);
+	for (int i = 0; i < 10; i++) {
+		for (int j = 0; j < MANY; j++)
+			told += follow_answered(follow, program.tid);
+		doze();
+	}
+	check(told == 1 && follow_is_bound(follow));
+	end(&program);
 	finish(follow);
 }
 
@@ -286,7 +329,7 @@ static void with_one_processor_there_is_nothing_to_choose(void)
 	check(follow_create(LIMIT, &follow) == -EOPNOTSUPP);
 	check(sched_setaffinity(0, sizeof(all), &all) == 0);
 	follow_join(NULL);
-	check(!follow_asked(NULL, 1) && !follow_is_bound(NULL));
+	check(!follow_answered(NULL, 1) && !follow_is_bound(NULL));
 	follow_rest(NULL);
 	follow_leave(NULL);
 	follow_destroy(NULL);
@@ -301,6 +344,8 @@ int main(void)
 		unit(who_is_moved_is_followed),
 		unit(threads_are_let_go_when_nobody_was_answered),
 		unit(who_takes_turns_is_not_followed_for_long),
+		unit(who_asks_slowly_is_not_followed),
+		unit(binding_is_told_of_once),
 		unit(who_cannot_be_found_is_not_followed),
 		unit(with_one_processor_there_is_nothing_to_choose),
 	};
