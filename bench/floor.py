@@ -3,7 +3,7 @@
     floor = native + the requests of hrfs, each at what it costs there
 
 Only what somebody waits for counts: LOOKUP and the like at a bare round trip, WRITE with its 4 KiB, OPEN and RELEASE as the pair that
-they are; FORGET at nothing. A workload cannot be faster with these requests, whatever file system answers them.
+they are; FORGET at nothing. A workload cannot be faster with these requests over io_uring, whatever file system answers them.
 """
 
 import os

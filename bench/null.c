@@ -5,7 +5,8 @@
  *
  * What a request costs here is what FUSE costs: two ways through the kernel and the switches between caller and server. Nobody can be
  * faster, whatever stands behind the requests. There is one file, "probe"; what is written to it is forgotten, and close(2) asks nothing.
- * It gives way to programs as hrfs does (daemon/scheduling.h), which makes the switches cheaper.
+ * It gives way to programs as hrfs does (daemon/scheduling.h), which makes the switches cheaper; over io_uring it also waits for requests as
+ * hrfs does (fusefs/ring.h). On the classic transport it does not follow programs (fusefs/follow.h), and hrfs can be faster.
  */
 #define FUSE_USE_VERSION 318
 

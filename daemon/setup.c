@@ -125,8 +125,7 @@ static int is_uring_enabled(void)
 
 /*
  * What "auto" means. The classic transport: only there a worker that dies is replaced without programs losing their open files.
- * io_uring saves a tenth of the time or two, half of it where the worker is not alone in its scheduling group (docs/performance.md), so it is for
- * those who ask for it.
+ * io_uring saves little where the worker gives way to programs (docs/performance.md), so it is for those who ask for it.
  */
 static bool wants_uring(const struct options *options)
 {

@@ -33,13 +33,32 @@ struct follow {
 	_Atomic int64_t look_at_ns; /* when to look where the program is, while they are bound */
 	_Atomic bool has_answered;  /* since the last rest, while they are bound */
 
-	pthread_mutex_t lock;       /* guards what follows, and changes of patience and processor */
-	cpu_set_t all;              /* where they may run */
+	pthread_mutex_t lock;       /* guards what follows, and changes of patience and processor; nobody moves itself under it */
+	cpu_set_t all;              /* where they may run, as of the last time they were bound */
 	unsigned counted;           /* requests in this row before counted_ns */
 	unsigned thread_count;
 	unsigned limit;
 	pthread_t threads[];
 };
+
+/* The processors that the first thread of the process may run on, which never joins. Returns whether there is a choice. */
+static bool find_all(cpu_set_t *all)
+{
+	/* Fails where the kernel has more processors than the set has room for. */
+	return sched_getaffinity(getpid(), sizeof(*all), all) == 0 && CPU_COUNT(all) >= 2;
+}
+
+/* Whether /proc tells of the threads that requests name: those of our own namespace. */
+static bool has_own_proc(void)
+{
+	char link[16];
+	ssize_t length = readlink("/proc/self", link, sizeof(link) - 1);
+
+	if (length < 0)
+		return false;
+	link[length] = '\0';
+	return atoi(link) == getpid();
+}
 
 int follow_create(unsigned limit, struct follow **out)
 {
@@ -47,8 +66,7 @@ int follow_create(unsigned limit, struct follow **out)
 
 	if (!follow)
 		return -ENOMEM;
-	/* The kernel has more processors than the set has room for (EINVAL), or there is nothing to choose. */
-	if (sched_getaffinity(0, sizeof(follow->all), &follow->all) < 0 || CPU_COUNT(&follow->all) < 2) {
+	if (!has_own_proc() || !find_all(&follow->all)) {
 		free(follow);
 		return -EOPNOTSUPP;
 	}
@@ -66,27 +84,6 @@ void follow_destroy(struct follow *follow)
 		return;
 	pthread_mutex_destroy(&follow->lock);
 	free(follow);
-}
-
-void follow_join(struct follow *follow)
-{
-	if (!follow)
-		return;
-	pthread_mutex_lock(&follow->lock);
-	if (follow->thread_count < follow->limit)
-		follow->threads[follow->thread_count++] = pthread_self();
-	pthread_mutex_unlock(&follow->lock);
-}
-
-void follow_leave(struct follow *follow)
-{
-	if (!follow)
-		return;
-	pthread_mutex_lock(&follow->lock);
-	for (unsigned i = 0; i < follow->thread_count; i++)
-		if (pthread_equal(follow->threads[i], pthread_self()))
-			follow->threads[i--] = follow->threads[--follow->thread_count];
-	pthread_mutex_unlock(&follow->lock);
 }
 
 /* Where the program's thread runs, or ran before it began to wait. Returns -1 if that cannot be had. */
@@ -108,37 +105,91 @@ static int processor_of(pid_t tid)
 	return at ? atoi(at) : -1;
 }
 
-/* The caller last: it is moved at once, and only then goes on. */
-static void bind_threads(struct follow *follow, const cpu_set_t *set)
+static void fill(struct follow *follow, int processor, cpu_set_t *set)
 {
-	bool has_joined = false;
-
-	for (unsigned i = 0; i < follow->thread_count; i++)
-		if (pthread_equal(follow->threads[i], pthread_self()))
-			has_joined = true;
-		else
-			(void)pthread_setaffinity_np(follow->threads[i], sizeof(*set), set);
-	if (has_joined)
-		(void)pthread_setaffinity_np(pthread_self(), sizeof(*set), set);
+	*set = follow->all;
+	if (processor < 0)
+		return;
+	CPU_ZERO(set);
+	CPU_SET(processor, set);
 }
 
-static void go_to(struct follow *follow, int processor)
+/* All but the caller, who goes after it has let go of the lock. Returns whether all could. */
+static bool bind_others(struct follow *follow, const cpu_set_t *set)
 {
-	cpu_set_t set;
+	bool could = true;
 
-	if (processor == follow->processor)
-		return;
-	CPU_ZERO(&set);
-	if (processor >= 0)
-		CPU_SET(processor, &set);
-	bind_threads(follow, processor >= 0 ? &set : &follow->all);
-	follow->processor = processor;
+	for (unsigned i = 0; i < follow->thread_count; i++)
+		if (!pthread_equal(follow->threads[i], pthread_self()) &&
+		    pthread_setaffinity_np(follow->threads[i], sizeof(*set), set) != 0)
+			could = false;
+	return could;
 }
 
 static void be_more_patient(struct follow *follow)
 {
 	if (follow->patience < PATIENCE_MAX)
 		follow->patience *= 2;
+}
+
+/* The processor is stored first: a thread that is on its way somewhere else sees it when it is there. */
+static void send_others(struct follow *follow, int processor)
+{
+	cpu_set_t set;
+
+	if (processor == follow->processor)
+		return;
+	follow->processor = processor;
+	fill(follow, processor, &set);
+	if (bind_others(follow, &set) || processor < 0)
+		return;
+	/* It has been taken away from us meanwhile (cpuset(7)). */
+	be_more_patient(follow);
+	send_others(follow, -1);
+}
+
+/* Where the others are. It waits until that processor has time for it, so it is done without the lock, and until nothing has changed. */
+static void go_along(struct follow *follow)
+{
+	cpu_set_t set;
+	int processor;
+	bool could;
+
+	do {
+		pthread_mutex_lock(&follow->lock);
+		processor = follow->processor;
+		fill(follow, processor, &set);
+		pthread_mutex_unlock(&follow->lock);
+		could = pthread_setaffinity_np(pthread_self(), sizeof(set), &set) == 0;
+		if (!could && processor >= 0) {
+			pthread_mutex_lock(&follow->lock);
+			be_more_patient(follow);
+			send_others(follow, -1);
+			pthread_mutex_unlock(&follow->lock);
+		}
+	} while (processor != follow->processor);
+}
+
+void follow_join(struct follow *follow)
+{
+	if (!follow)
+		return;
+	pthread_mutex_lock(&follow->lock);
+	if (follow->thread_count < follow->limit)
+		follow->threads[follow->thread_count++] = pthread_self();
+	pthread_mutex_unlock(&follow->lock);
+	go_along(follow);
+}
+
+void follow_leave(struct follow *follow)
+{
+	if (!follow)
+		return;
+	pthread_mutex_lock(&follow->lock);
+	for (unsigned i = 0; i < follow->thread_count; i++)
+		if (pthread_equal(follow->threads[i], pthread_self()))
+			follow->threads[i--] = follow->threads[--follow->thread_count];
+	pthread_mutex_unlock(&follow->lock);
 }
 
 /* Another one asks, after so many requests that were counted last. */
@@ -150,42 +201,46 @@ static void let_go(struct follow *follow, unsigned count)
 			follow->patience = PATIENCE_MIN;
 		else
 			be_more_patient(follow);
-		go_to(follow, -1);
+		send_others(follow, -1);
 	}
 	follow->counted = 0;
 	pthread_mutex_unlock(&follow->lock);
+	go_along(follow);
 }
 
-/* Where to go. Returns -1 if nowhere. */
-static int choose(struct follow *follow, pid_t tid, unsigned count, int64_t now_ns)
+static void count_anew(struct follow *follow)
 {
-	int processor;
+	int64_t now_ns = clock_now_ns();
 
-	if (now_ns - follow->counted_ns > count * (int64_t)APART_NS)
-		return -1;
-	processor = processor_of(tid);
-	if (processor >= 0 && processor < CPU_SETSIZE && CPU_ISSET(processor, &follow->all))
-		return processor;
-	be_more_patient(follow);
-	return -1;
+	atomic_store_explicit(&follow->count, 0, memory_order_relaxed);
+	atomic_store_explicit(&follow->counted_ns, now_ns, memory_order_relaxed);
+	atomic_store_explicit(&follow->look_at_ns, now_ns + LOOK_AGAIN_NS, memory_order_relaxed);
 }
 
 /* Returns whether threads are bound that were not. */
 static bool look(struct follow *follow, pid_t tid, unsigned count, int64_t now_ns)
 {
-	int processor, before;
+	bool is_fast = now_ns - follow->counted_ns <= count * (int64_t)APART_NS;
+	int processor = is_fast ? processor_of(tid) : -1;
+	int before;
 
 	/* Somebody else does it. */
 	if (pthread_mutex_trylock(&follow->lock) != 0)
 		return false;
 	before = follow->processor;
-	processor = choose(follow, tid, count, now_ns);
-	go_to(follow, processor);
-	follow->look_at_ns = now_ns + LOOK_AGAIN_NS;
+	if (before < 0 && processor >= 0 && !find_all(&follow->all))
+		processor = -1;
+	if (processor >= CPU_SETSIZE || (processor >= 0 && !CPU_ISSET(processor, &follow->all)))
+		processor = -1;
+	if (is_fast && processor < 0)
+		be_more_patient(follow);
+	send_others(follow, processor);
+	processor = follow->processor;
 	follow->counted = processor >= 0 ? follow->counted + count : 0;
-	follow->counted_ns = now_ns;
-	follow->count = 0;
 	pthread_mutex_unlock(&follow->lock);
+	if (processor != before)
+		go_along(follow);
+	count_anew(follow);
 	return processor >= 0 && before < 0;
 }
 
@@ -195,10 +250,10 @@ bool follow_answered(struct follow *follow, pid_t tid)
 	unsigned count;
 	int64_t now_ns;
 
-	if (!follow || tid == 0)
+	if (!follow)
 		return false;
 	is_bound = follow_is_bound(follow);
-	if (atomic_load_explicit(&follow->tid, memory_order_relaxed) != tid) {
+	if (tid == 0 || atomic_load_explicit(&follow->tid, memory_order_relaxed) != tid) {
 		atomic_store_explicit(&follow->tid, tid, memory_order_relaxed);
 		atomic_store_explicit(&follow->counted_ns, clock_now_ns(), memory_order_relaxed);
 		count = atomic_exchange_explicit(&follow->count, 1, memory_order_relaxed);
@@ -219,11 +274,13 @@ bool follow_answered(struct follow *follow, pid_t tid)
 
 void follow_rest(struct follow *follow)
 {
-	if (!follow)
+	/* Who has the lock is at it just now. */
+	if (!follow || pthread_mutex_trylock(&follow->lock) != 0)
 		return;
-	pthread_mutex_lock(&follow->lock);
-	if (!atomic_exchange(&follow->has_answered, false))
-		go_to(follow, -1);
+	if (!atomic_exchange(&follow->has_answered, false)) {
+		send_others(follow, -1);
+		follow->counted = 0;
+	}
 	pthread_mutex_unlock(&follow->lock);
 }
 

@@ -14,7 +14,7 @@
 
 struct follow;
 
-/** For at most @limit threads. Returns 0, -EOPNOTSUPP (there is only one processor to run on), or another negative errno. */
+/** For at most @limit threads. Returns 0, -EOPNOTSUPP (there is one processor only, or no /proc of our PID namespace), or another negative errno. */
 int follow_create(unsigned limit, struct follow **out);
 
 /** No thread is joined any more. NULL is fine. */
@@ -25,8 +25,8 @@ void follow_join(struct follow *follow);
 void follow_leave(struct follow *follow);
 
 /**
- * By a joined thread: it has answered the program's thread @tid, as the header of a request names it (0: nobody who waits). Costs some ten
- * nanoseconds, and twenty microseconds once a millisecond. NULL is fine. Returns whether the threads have just been bound: then follow_rest() is due.
+ * By a joined thread: it has answered the program's thread @tid, as the header of a request names it (0: one of another PID namespace),
+ * and not what nobody waits for, like a RELEASE. Costs some ten nanoseconds, and twenty microseconds once a millisecond. NULL is fine. Returns whether the threads have just been bound: then follow_rest() is due.
  */
 bool follow_answered(struct follow *follow, pid_t tid);
 

@@ -508,6 +508,21 @@ static bool serve_resent(struct fs *fs)
 	return true;
 }
 
+/* Whether a program does, which the kernel then names. */
+static bool is_waited_for(uint32_t opcode)
+{
+	switch (opcode) {
+	case FUSE_FORGET:
+	case FUSE_BATCH_FORGET:
+	case FUSE_RELEASE:
+	case FUSE_RELEASEDIR:
+	case FUSE_INTERRUPT:
+		return false;
+	default:
+		return true;
+	}
+}
+
 /* One request. Returns 1, 0 when the session is over, or a negative errno. */
 static int serve_next(struct fs *fs, void *buffer)
 {
@@ -517,10 +532,10 @@ static int serve_next(struct fs *fs, void *buffer)
 		return 1;
 	n = read(fs->options.fuse_fd, buffer, BUFFER_SIZE);
 	if (n >= (ssize_t)sizeof(struct fuse_in_header)) {
-		const pid_t tid = ((struct fuse_in_header *)buffer)->pid;
+		const struct fuse_in_header header = *(struct fuse_in_header *)buffer;
 
 		serve(fs, buffer, n);
-		if (follow_answered(fs->follow, tid))
+		if (is_waited_for(header.opcode) && follow_answered(fs->follow, header.pid))
 			look_wake(fs->look);
 		return 1;
 	}

@@ -1,9 +1,10 @@
 /*
  * Look: a thread that looks about once a second whether files were changed through a mapping.
  *
- * Such stores make no request. The thread compares each file that is open for reading and writing with its baseline; with no such
- * file open it sleeps. It also has dropped what the kernel keeps and should not: pages that such stores would make stale, and listings
- * (fusefs/notifier.h). And it closes directories that nobody reads any more.
+ * Such stores make no request. The thread compares each file that is open for reading and writing with its baseline; with nothing to
+ * look after it sleeps. It also has dropped what the kernel keeps and should not: pages that such stores would make stale, and listings
+ * (fusefs/notifier.h). And it closes directories that nobody reads any more, and lets go of the processor of a program that asks no more
+ * (fusefs/follow.h).
  */
 #pragma once
 
