@@ -26,7 +26,8 @@ void follow_leave(struct follow *follow);
 
 /**
  * By a joined thread: it has answered the program's thread @tid, as the header of a request names it (0: one of another PID namespace),
- * and not what nobody waits for, like a RELEASE. Costs some ten nanoseconds, and twenty microseconds once a millisecond. NULL is fine. Returns whether the threads have just been bound: then follow_rest() is due.
+ * and not what nobody waits for, like a RELEASE. Costs some ten nanoseconds, and twenty microseconds once a millisecond. NULL is fine. Returns
+ * whether the threads have just been bound: then follow_rest() is due.
  */
 bool follow_answered(struct follow *follow, pid_t tid);
 

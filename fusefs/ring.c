@@ -4,7 +4,7 @@
  * libfuse does both with one call, and the linker leads that call here (--wrap, fusefs/meson.build; without it, with a libfuse that is a
  * shared library, all works as well, only slower). An answer wakes the program that waits for it, and the program runs first
  * (daemon/scheduling.h), but only once this thread comes back from the kernel: kernels that are not built to be preempted look there.
- * In one call it does not come back. It goes to sleep, for a request that comes a few microseconds later and has to wake it: that is 1.1 of
+ * In one call it does not come back. It goes to sleep, for a request that comes a few microseconds later and has to wake it: that is 0.9 of
  * the 11 us of a round trip (docs/performance.md). In two, the program takes the processor between them; it sends its next request
  * to a thread that does not sleep, and by the time it waits, the request is there, and the second call is not made.
  */
