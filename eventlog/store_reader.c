@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 /* Of one store_reader_fetch(). */
 enum {
@@ -176,6 +176,7 @@ int store_reader_open(const char *state_path, const struct eventlog_filter *filt
 {
 	scoped(store_reader_closep) struct store_reader *reader = calloc(1, sizeof(*reader));
 	scoped(freep) char *path = NULL;
+	struct stat st;
 	int r;
 
 	if (!reader)
@@ -184,8 +185,11 @@ int store_reader_open(const char *state_path, const struct eventlog_filter *filt
 		path = NULL;
 		return -ENOMEM;
 	}
-	if (access(path, F_OK) < 0)
+	if (stat(path, &st) < 0)
 		return -errno;
+	/* SQLite would wait for the other end of a FIFO. */
+	if (!S_ISREG(st.st_mode))
+		return -EBADMSG;
 	r = open_reader(reader, path, filter);
 	if (r < 0)
 		return r;

@@ -142,6 +142,14 @@ def test_a_path_without_a_log_is_an_error_that_names_it(place):
     assert place in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.as_user
+def test_what_is_no_file_in_place_of_the_log_is_said_to_be_damaged(place):
+    os.mkfifo(os.path.join(place, "events.db"))
+    done = subprocess.run([harness.HRFS, "log", place], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and f"the log in {place} is damaged" in done.stderr
+
+
 def test_sync_prints_the_number(mounted):
     since = mounted.sync()
     os.mkdir(mounted.path("one more"))
