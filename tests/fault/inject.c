@@ -9,13 +9,16 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sqlite3.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -31,7 +34,7 @@ struct plan {
 static struct plan own_plan;
 static struct plan *plan = &own_plan; /* in memory that children share, when it was preloaded */
 
-static const char *const names[INJECT_KINDS] = { "none", "memory", "write", "sync", "grow", "sqlite", "link" };
+static const char *const names[INJECT_KINDS] = { "none", "memory", "write", "sync", "grow", "sqlite", "link", "made", "short", "late" };
 
 const char *inject_name(enum inject_kind kind)
 {
@@ -120,12 +123,47 @@ EXPORT ssize_t write(int fd, const void *data, size_t size)
 	return is_regular(fd) && fails_with(INJECT_WRITE, write_error()) ? -1 : real(fd, data, size);
 }
 
+static _Thread_local bool was_short;
+
 EXPORT ssize_t pwrite(int fd, const void *data, size_t size, off_t offset)
 {
 	REAL(ssize_t, "pwrite", int, const void *, size_t, off_t);
-	return is_regular(fd) && fails_with(INJECT_WRITE, write_error()) ? -1 : real(fd, data, size, offset);
+	ssize_t n;
+
+	if (is_regular(fd) && fails_with(INJECT_WRITE, write_error()))
+		return -1;
+	n = real(fd, data, size, offset);
+	was_short |= n > 0 && (size_t)n < size;
+	return n;
 }
 EXPORT ssize_t pwrite64(int fd, const void *data, size_t size, off_t offset) __attribute__((alias("pwrite")));
+
+/* ---- Dying ---- */
+
+EXPORT ssize_t writev(int fd, const struct iovec *parts, int count)
+{
+	REAL(ssize_t, "writev", int, const struct iovec *, int);
+	if (was_short && fails(INJECT_SHORT))
+		raise(SIGKILL);
+	return real(fd, parts, count);
+}
+
+EXPORT int openat(int dir_fd, const char *path, int flags, ...)
+{
+	REAL(int, "openat", int, const char *, int, mode_t);
+	va_list more;
+	mode_t mode;
+	int fd;
+
+	va_start(more, flags);
+	mode = flags & O_CREAT ? va_arg(more, mode_t) : 0;
+	va_end(more);
+	fd = real(dir_fd, path, flags, mode);
+	if (fd >= 0 && flags & O_EXCL && !(mode & 0222) && fails(INJECT_MADE))
+		raise(SIGKILL);
+	return fd;
+}
+EXPORT int openat64(int dir_fd, const char *path, int flags, ...) __attribute__((alias("openat")));
 
 /* ---- Stable storage ---- */
 
@@ -160,7 +198,11 @@ EXPORT void *mmap64(void *address, size_t size, int protection, int flags, int f
 EXPORT int ftruncate(int fd, off_t size)
 {
 	REAL(int, "ftruncate", int, off_t);
-	return fails_with(INJECT_GROW, ENOSPC) ? -1 : real(fd, size);
+	int r = fails_with(INJECT_GROW, ENOSPC) ? -1 : real(fd, size);
+
+	if (r == 0 && fails(INJECT_LATE))
+		usleep(50 * 1000);
+	return r;
 }
 EXPORT int ftruncate64(int fd, off_t size) __attribute__((alias("ftruncate")));
 
