@@ -161,6 +161,7 @@ struct orphan {
 	enum intent_state state;
 	unsigned steps;             /* that are behind the request, committed or unnecessary; with INTENT_BEGUN the next is in doubt */
 	int64_t announced_ns;       /* CLOCK_REALTIME of the last begin */
+	uint64_t seq;               /* with INTENT_DONE: of the event that was announced last; 0: it was lost */
 	const struct event *event;  /* the last one announced; strings borrowed */
 };
 

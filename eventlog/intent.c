@@ -176,6 +176,7 @@ bool intent_read(const struct intent *intent, struct event *out_event, struct or
 	uint64_t word = get_word(intent);
 	const struct intent_step *step = &intent->step[word_which(word)];
 	enum intent_state state = word_state(word);
+	uint64_t seq = atomic_load_explicit(&step->seq, memory_order_relaxed);
 
 	if (state != INTENT_BEGUN && state != INTENT_DONE)
 		return false;
@@ -189,6 +190,7 @@ bool intent_read(const struct intent *intent, struct event *out_event, struct or
 		.state = state,
 		.steps = word_steps(word),
 		.announced_ns = step->announced_ns,
+		.seq = state == INTENT_DONE && !(seq & INTENT_LOST) ? seq : 0,
 		.event = out_event,
 	};
 	return true;

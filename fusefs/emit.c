@@ -257,6 +257,26 @@ const struct event *emit_announced(struct op *op)
 	return open ? open->event : NULL;
 }
 
+uint64_t emit_logged_length(struct op *op)
+{
+	struct eventlog_cursor *cursor = NULL;
+	uint64_t length = op->event.length;
+	unsigned position = 0;
+	struct orphan *orphan;
+	struct event logged;
+
+	while ((orphan = eventlog_next_orphan(op->fs->log, &position))) {
+		if (orphan->request != op->request || orphan->seq == 0)
+			continue;
+		if (eventlog_cursor_open(op->fs->log, orphan->seq, &cursor) < 0)
+			continue;
+		if (eventlog_cursor_next(cursor, &logged) == 1 && logged.seq == orphan->seq && logged.op == op->event.op)
+			length = logged.length;
+		eventlog_cursor_close(cursor);
+	}
+	return length;
+}
+
 /* ---- announce, commit ---- */
 
 int emit_begin(struct op *op)

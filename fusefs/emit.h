@@ -120,6 +120,12 @@ void emit_append(struct op *op);
 /** CLOCK_REALTIME of the announcement whose outcome is open; for EMIT_MAYBE. */
 int64_t emit_announced_ns(struct op *op);
 
+/**
+ * Bytes that the change took in, for EMIT_LOGGED of a request's last step: as it was logged, which can be less than what was asked for and
+ * announced. That is what is left to say of an event that was lost.
+ */
+uint64_t emit_logged_length(struct op *op);
+
 /** The event as announced then (strings borrowed until op_end()), or NULL. */
 const struct event *emit_announced(struct op *op);
 

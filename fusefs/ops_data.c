@@ -171,7 +171,7 @@ static ssize_t write_and_log(struct op *op, struct file *file, int fd, const cha
 	if (emit < 0)
 		return emit;
 	if (emit == EMIT_LOGGED)
-		return size;
+		return emit_logged_length(op);
 	n = write_all(fd, data, size, offset);
 	if (n <= 0) {
 		emit_rollback(op);
@@ -320,7 +320,7 @@ static ssize_t copy_and_log(struct op *op, int from_fd, off_t from_offset, struc
 	if (emit < 0)
 		return emit;
 	if (emit == EMIT_LOGGED)
-		return size;
+		return emit_logged_length(op);
 	n = copy_file_range(from_fd, &from_offset, to_fd, &to_offset, size, flags);
 	if (n <= 0) {
 		n = n < 0 ? -errno : 0;

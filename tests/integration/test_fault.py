@@ -11,11 +11,13 @@ import os
 
 import pytest
 
+import disk_image
 import harness
 from test_kill import compare
 
 FAULTS = int(os.environ.get("HRFS_FAULTS", "5"))
 INJECT = os.path.join(harness.BUILD, "tests/fault/inject.so")
+NO_INJECTION = "this build has no fault injection"
 
 # Of some thousand allocations, some dozen syncs; the last places are while it serves, or never reached.
 SPREAD = {"memory": 4000, "write": 600, "sync": 24, "grow": 60, "sqlite": 600}
@@ -88,7 +90,7 @@ def try_with_fault(mounted, fault):
     return diary.lines
 
 
-@pytest.mark.skipif(not os.path.exists(INJECT), reason="this build has no fault injection")
+@pytest.mark.skipif(not os.path.exists(INJECT), reason=NO_INJECTION)
 def test_links_where_a_descriptor_alone_does_not_do(mount):
     """Before Linux 6.10 the kernel wants CAP_DAC_READ_SEARCH for that."""
     mounted = mount(start=False)
@@ -104,6 +106,28 @@ def test_links_where_a_descriptor_alone_does_not_do(mount):
         os.link(mounted.path("a"), mounted.path("missing/b"))
 
 
+@pytest.fixture
+def small_source(place):
+    with disk_image.small_disk(os.path.join(place, "small"), 1 << 20) as point:
+        yield point
+
+
+@pytest.mark.skipif(not os.path.exists(INJECT), reason=NO_INJECTION)
+def test_a_short_write_is_answered_as_short_when_the_worker_died(small_source, mount):
+    mounted = mount(start=False, source=small_source, options="transport=classic")
+    mounted.expect_stderr = True
+    mounted.wrapper = ["env", f"LD_PRELOAD={INJECT}", "HRFS_FAULT=short:1"]
+    mounted.start()
+    worker = mounted.status()["worker_pid"]
+    with open(mounted.path("f"), "wb", buffering=0) as file:
+        # Room for a part of the one request that comes next.
+        os.posix_fallocate(file.fileno(), 0, 600 << 10)
+        assert 0 < (written := os.pwrite(file.fileno(), bytes(1000 << 10), 600 << 10)) < 1000 << 10
+    event, _ = mounted.wait_for(1, op="write")
+    assert event["length"] == written and os.path.getsize(mounted.path("f")) == (600 << 10) + written
+    assert mounted.status()["worker_pid"] != worker
+
+
 def check_end(mounted, fault):
     assert mounted.exit_status >= 0, f"{fault}: ended by signal {-mounted.exit_status}"
     assert "ended by signal" not in mounted.stderr(), f"{fault}: {mounted.stderr()}"
@@ -111,7 +135,7 @@ def check_end(mounted, fault):
     assert harness.mounts_below(mounted.folder) == [], f"{fault}: a stale mount"
 
 
-@pytest.mark.skipif(not os.path.exists(INJECT), reason="this build has no fault injection")
+@pytest.mark.skipif(not os.path.exists(INJECT), reason=NO_INJECTION)
 @pytest.mark.limit(600)
 @pytest.mark.parametrize("kind", SPREAD)
 def test_a_fault_loses_no_event(mount, kind, show):
