@@ -261,7 +261,7 @@ void mode_close(struct modes *modes, struct open_inode *inode, enum open_mode mo
 	pthread_mutex_unlock(&modes->lock);
 }
 
-/* A reference alone is no open: the last one may be closing just now. */
+/* A reference alone is no open: the last one may be closing just now, or a change of a closed file under way. */
 static bool is_open(const struct open_inode *inode)
 {
 	return inode->opens[OPEN_PASSTHROUGH] || inode->opens[OPEN_DIRECT] || inode->opens[OPEN_CACHED];
@@ -288,6 +288,20 @@ struct open_inode *mode_ref(struct modes *modes, uint64_t nodeid)
 
 	pthread_mutex_lock(&modes->lock);
 	inode = ref_known(modes, nodeid);
+	if (inode && !is_open(inode)) {
+		unref_inode(modes, inode);
+		inode = NULL;
+	}
+	pthread_mutex_unlock(&modes->lock);
+	return inode;
+}
+
+struct open_inode *mode_hold(struct modes *modes, uint64_t nodeid)
+{
+	struct open_inode *inode;
+
+	pthread_mutex_lock(&modes->lock);
+	inode = ref_inode(modes, nodeid);
 	pthread_mutex_unlock(&modes->lock);
 	return inode;
 }

@@ -85,6 +85,9 @@ void mode_keep_alive(struct modes *modes, uint64_t nodeid, int path_fd);
 
 /** The inode if it is open, with a reference that mode_unref() gives back; else NULL. */
 struct open_inode *mode_ref(struct modes *modes, uint64_t nodeid);
+
+/** The inode, open or not, for a change that has to be in order with those of others who open it meanwhile. Returns NULL without memory. */
+struct open_inode *mode_hold(struct modes *modes, uint64_t nodeid);
 void mode_unref(struct modes *modes, struct open_inode *inode);
 
 /** Whether backing ids can be had. */

@@ -182,7 +182,7 @@ static int find_subject(struct op *op, const struct open_inode *inode, struct fi
 
 	if (file)
 		subject->fd = subject->open_fd = file_fd(file, op->fs->reach);
-	if (subject->fd < 0 && inode && inode->lender)
+	if (subject->fd < 0 && inode->lender)
 		subject->fd = atomic_load(&inode->lender->fd);
 	if (subject->fd < 0) {
 		r = reach_get(op->fs->reach, subject->nodeid, reached);
@@ -199,35 +199,33 @@ static int change_and_look(struct op *op, struct open_inode *inode, const struct
 {
 	int r;
 
-	if (inode)
-		op_look_for_stores(op, inode, subject->fd, false);
-	op->is_hot = inode && inode->last_writer == op->context->pid;
+	op_look_for_stores(op, inode, subject->fd, false);
+	op->is_hot = inode->last_writer == op->context->pid;
 	r = change(op, subject, attr, to_set);
 	if (r == 0 && fstatat(subject->fd, "", out, AT_EMPTY_PATH) < 0)
 		r = -errno;
-	if (r == 0 && inode)
+	if (r == 0)
 		open_inode_set_baseline(inode, out);
 	return r;
 }
 
-/* While the file is open its changes are ordered, and what we changed ourselves is no store through a mapping. */
+/* In order with the changes of who opens the file meanwhile; and what we changed ourselves is no store through a mapping. */
 static int change_in_order(struct op *op, uint64_t nodeid, struct file *file, const struct stat *attr, int to_set,
 			   struct stat *out)
 {
-	struct open_inode *inode = mode_ref(op->fs->modes, nodeid);
+	struct open_inode *inode = mode_hold(op->fs->modes, nodeid);
 	struct subject subject = { .nodeid = nodeid, .fd = -1, .open_fd = -1 };
 	struct reached reached = REACHED_NONE;
 	int r;
 
-	if (inode)
-		pthread_mutex_lock(&inode->order);
+	if (!inode)
+		return -ENOMEM;
+	pthread_mutex_lock(&inode->order);
 	r = find_subject(op, inode, file, &subject, &reached);
 	if (r == 0)
 		r = change_and_look(op, inode, &subject, attr, to_set, out);
-	if (inode) {
-		pthread_mutex_unlock(&inode->order);
-		mode_unref(op->fs->modes, inode);
-	}
+	pthread_mutex_unlock(&inode->order);
+	mode_unref(op->fs->modes, inode);
 	reach_put(op->fs->reach, &reached);
 	return r;
 }

@@ -145,23 +145,21 @@ static int truncate_opened(struct op *op, uint64_t nodeid, int path_fd, int fd)
 /* What O_TRUNC does, in order with writes through other opens of the file. */
 static int truncate_on_open(struct op *op, uint64_t nodeid, int path_fd, int fd, bool kill)
 {
-	struct open_inode *inode = mode_ref(op->fs->modes, nodeid);
+	struct open_inode *inode = mode_hold(op->fs->modes, nodeid);
 	struct stat now;
 	int r;
 
-	if (inode) {
-		pthread_mutex_lock(&inode->order);
-		op_look_for_stores(op, inode, fd, false);
-	}
+	if (!inode)
+		return -ENOMEM;
+	pthread_mutex_lock(&inode->order);
+	op_look_for_stores(op, inode, fd, false);
 	r = kill ? op_kill_set_id(op, nodeid, fd) : 0;
 	if (r == 0)
 		r = truncate_opened(op, nodeid, path_fd, fd);
-	if (inode) {
-		if (fstat(fd, &now) == 0)
-			open_inode_set_baseline(inode, &now);
-		pthread_mutex_unlock(&inode->order);
-		mode_unref(op->fs->modes, inode);
-	}
+	if (fstat(fd, &now) == 0)
+		open_inode_set_baseline(inode, &now);
+	pthread_mutex_unlock(&inode->order);
+	mode_unref(op->fs->modes, inode);
 	return r;
 }
 
@@ -470,18 +468,18 @@ static int prepare_close(struct op *op, struct file *file)
 static void log_close(struct op *op, struct file *file)
 {
 	int fd = file_fd(file, op->fs->reach);
-	int emit, r;
+	int emit;
 
+	/* Until it is committed, or it would tell an old size after a newer write. */
 	pthread_mutex_lock(&file->inode->order);
 	if (fd >= 0 && (file->flags & O_ACCMODE) == O_RDWR)
 		op_look_for_stores(op, file->inode, fd, true);
-	r = prepare_close(op, file);
+	if (prepare_close(op, file) == 0) {
+		emit = emit_begin(op);
+		if (emit >= 0)
+			emit_finish(op, emit, 0);
+	}
 	pthread_mutex_unlock(&file->inode->order);
-	if (r < 0)
-		return;
-	emit = emit_begin(op);
-	if (emit >= 0)
-		emit_finish(op, emit, 0);
 }
 
 void fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

@@ -8,6 +8,7 @@ HRFS_FAULTS is how many places are tried for each kind of call; they lie ever fu
 import contextlib
 import errno
 import os
+import threading
 
 import pytest
 
@@ -126,6 +127,25 @@ def test_a_short_write_is_answered_as_short_when_the_worker_died(small_source, m
     event, _ = mounted.wait_for(1, op="write")
     assert event["length"] == written and os.path.getsize(mounted.path("f")) == (600 << 10) + written
     assert mounted.status()["worker_pid"] != worker
+
+
+@pytest.mark.skipif(not os.path.exists(INJECT), reason=NO_INJECTION)
+def test_a_truncation_by_open_is_logged_before_the_write_that_follows_it(mount):
+    mounted = mount(start=False, options="transport=classic")
+    mounted.wrapper = ["env", f"LD_PRELOAD={INJECT}", "HRFS_FAULT=late:1+"]
+    mounted.start()
+    with open(mounted.path("f"), "w") as file:
+        file.write("old text")
+    since = mounted.sync()
+    truncating = threading.Thread(target=lambda: os.close(os.open(mounted.path("f"), os.O_WRONLY | os.O_TRUNC)))
+    truncating.start()
+    harness.wait_until(lambda: os.path.getsize(os.path.join(mounted.source, "f")) == 0, "the truncation")
+    fd = os.open(mounted.path("f"), os.O_WRONLY)
+    os.write(fd, b"new")
+    os.close(fd)
+    truncating.join()
+    changes = [event for event in mounted.events() if event["seq"] > since and event["op"] in ("write", "truncate")]
+    assert [(event["op"], event["size"]) for event in changes] == [("truncate", 0), ("write", 3)]
 
 
 def check_end(mounted, fault):

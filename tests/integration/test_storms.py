@@ -426,3 +426,53 @@ def test_50_subscribers_each_get_every_event_once(mount, show):
          f"{peak >> 10} at most, {after >> 10} after")
     assert end - start > 20_000
     assert peak - before < 32 << 20
+
+
+def write_the_first_byte(path):
+    fd = os.open(path, os.O_WRONLY)
+    os.pwrite(fd, b"x", 0)
+    os.close(fd)
+
+
+def write_far_and_truncate(path):
+    fd = os.open(path, os.O_WRONLY)
+    os.pwrite(fd, b"y", 20000)
+    os.close(fd)
+    os.close(os.open(path, os.O_WRONLY | os.O_TRUNC))
+
+
+def open_and_close(path):
+    os.close(os.open(path, os.O_WRONLY))
+
+
+def repeat_until(function, path, end):
+    while time.monotonic() < end:
+        function(path)
+
+
+def wrong_sizes(events):
+    """Events that tell another size than those before them come to."""
+    size = 0
+    for event in events:
+        if event["op"] == "truncate":
+            size = event["size"]
+        elif event["op"] == "write":
+            size = max(size, event["offset"] + event["length"])
+        if event["op"] in ("truncate", "write", "close") and event["size"] != size:
+            yield f"{event['seq']}: {event['op']} says {event['size']}, not {size}"
+
+
+def test_each_size_in_the_log_is_that_of_its_place(mount, far_mode):
+    mounted = mount(options=far_mode.options)
+    path = mounted.path("f")
+    with open(path, "wb"):
+        pass
+    end = time.monotonic() + 4
+    workers = [multiprocessing.Process(target=repeat_until, args=(function, path, end))
+               for function in (write_the_first_byte, write_far_and_truncate, open_and_close, open_and_close)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    mounted.sync()
+    assert not list(wrong_sizes(event for event in mounted.events() if event.get("path") == "f"))[:10]
