@@ -193,7 +193,7 @@ int file_fd(struct file *file, struct reach *reach)
 	r = reach_get(reach, file->nodeid, &reached);
 	if (r < 0)
 		return r;
-	fd = reach_reopen(reach, reached.fd, open_flags(file));
+	fd = reach_open_anew(reach, reached.fd, open_flags(file));
 	reach_put(reach, &reached);
 	if (fd < 0)
 		return fd;

@@ -1,6 +1,7 @@
 /*
  * Operations that open, make and close files.
  */
+#include "base/scope.h"
 #include "fusefs/look.h"
 #include "fusefs/ops.h"
 
@@ -249,6 +250,18 @@ static int open_name(struct op *op, int dir_fd, const char *name, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
+/* What a dead worker has made, open as it had it. */
+static int open_made(struct op *op, int dir_fd, const char *name, int flags)
+{
+	int fd = open_name(op, dir_fd, name, flags);
+	scoped(closep) int path_fd = -1;
+
+	if (fd != -EACCES)
+		return fd;
+	path_fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	return path_fd < 0 ? fd : reach_open_anew(op->fs->reach, path_fd, daemon_flags(flags));
+}
+
 /*
  * The new file, or with *@is_new false one that was there without the kernel knowing. Logs the creation. Returns a
  * descriptor or a negative errno.
@@ -257,19 +270,20 @@ static int create_and_log(struct op *op, uint64_t parent, int dir_fd, const char
 			  const struct fuse_file_info *fi, struct fuse_entry_param *entry, bool *is_new)
 {
 	int emit, fd, r = emit_prepare(op, EVENT_CREATE, parent, name);
+	bool was_made;
 
 	if (r < 0)
 		return r;
 	emit = emit_begin(op);
 	if (emit < 0)
 		return emit;
-	*is_new = emit != EMIT_MAYBE || !op_was_born_since(dir_fd, name, emit_announced_ns(op));
-	if (emit == EMIT_LOGGED || !*is_new)
-		fd = open_name(op, dir_fd, name, fi->flags);
-	else
-		fd = create_name(op, dir_fd, name, fi->flags, mode);
-	if (fd < 0)
-		return emit_finish(op, emit, fd);
+	was_made = emit == EMIT_LOGGED || (emit == EMIT_MAYBE && op_was_born_since(dir_fd, name, emit_announced_ns(op)));
+	fd = was_made ? open_made(op, dir_fd, name, fi->flags) : create_name(op, dir_fd, name, fi->flags, mode);
+	if (fd < 0) {
+		/* What was made is an event, whether it can be opened again or not. */
+		emit_finish(op, emit, was_made ? 0 : fd);
+		return fd;
+	}
 	*is_new = true;
 	r = op_fill_entry_fd(op, parent, name, fd, entry);
 	if (r == 0)

@@ -648,6 +648,23 @@ int reach_reopen(struct reach *reach, int path_fd, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
+int reach_open_anew(struct reach *reach, int path_fd, int flags)
+{
+	int fd = reach_reopen(reach, path_fd, flags);
+	char link[REACH_LINK_SIZE];
+	struct stat now;
+
+	/* An owner who is not of the file's group cannot give set-gid back. */
+	if (fd != -EACCES || fstat(path_fd, &now) < 0 || !S_ISREG(now.st_mode) || now.st_mode & S_ISGID)
+		return fd;
+	reach_link(path_fd, link);
+	if (chmod(link, (now.st_mode & 07777) | S_IRUSR | S_IWUSR) < 0)
+		return fd;
+	fd = reach_reopen(reach, path_fd, flags);
+	(void)chmod(link, now.st_mode & 07777);
+	return fd;
+}
+
 void reach_keep(struct reach *reach, uint64_t nodeid, int fd)
 {
 	struct reached reached;

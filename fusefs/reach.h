@@ -83,6 +83,12 @@ void reach_drop(struct reach *reach, uint64_t nodeid);
 int reach_reopen(struct reach *reach, int path_fd, int flags);
 
 /**
+ * The same for what a program has open already, from a worker that died: the file's mode may forbid it now, or may have from the start
+ * (git makes its objects for writing, and read-only). A daemon of an ordinary user, who owns the file, allows itself for a moment.
+ */
+int reach_open_anew(struct reach *reach, int path_fd, int flags);
+
+/**
  * After an open that failed: close cached descriptors if it was for too many (errno is EMFILE or ENFILE). Returns whether it is worth
  * another try. Keeps errno.
  */

@@ -14,7 +14,7 @@ import pytest
 
 import disk_image
 import harness
-from test_kill import compare
+from test_kill import compare, read_only_while_open
 
 FAULTS = int(os.environ.get("HRFS_FAULTS", "5"))
 INJECT = os.path.join(harness.BUILD, "tests/fault/inject.so")
@@ -105,6 +105,20 @@ def test_links_where_a_descriptor_alone_does_not_do(mount):
     assert os.path.samefile(mounted.path("a"), mounted.path("b")) and os.readlink(mounted.path("d")) == "a"
     with pytest.raises(FileNotFoundError):
         os.link(mounted.path("a"), mounted.path("missing/b"))
+
+
+@pytest.mark.skipif(not os.path.exists(INJECT), reason=NO_INJECTION)
+def test_a_file_that_was_made_when_the_worker_died_is_logged_and_open(mount, a_user):
+    """An ordinary user's worker may not open for writing what it has made read-only."""
+    mounted = mount(start=False, options="transport=classic", user=a_user if harness.IS_ROOT else None)
+    mounted.expect_stderr = True
+    mounted.wrapper = ["env", f"LD_PRELOAD={INJECT}", "HRFS_FAULT=made:1"]
+    mounted.start()
+    worker = mounted.status()["worker_pid"]
+    done = harness.in_child(read_only_while_open(mounted.path("f"), lambda: None), mounted.user)
+    assert done.value == [4, "text", 0o444]
+    assert mounted.status()["worker_pid"] != worker
+    assert [event["op"] for event in mounted.events() if event.get("path") == "f"][:2] == ["create", "write"]
 
 
 @pytest.fixture

@@ -156,6 +156,23 @@ def test_programs_keep_their_open_files_when_the_worker_is_killed(mount):
         assert file.read() == b"before after"
 
 
+def read_only_while_open(path, kill):
+    """A file that is made for writing with a mode that lets nobody write, as git's objects are. @kill is called while it is open."""
+    def work():
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o444)
+        kill()
+        return [os.write(fd, b"text"), os.pread(fd, 9, 0).decode(), os.fstat(fd).st_mode & 0o777]
+    return work
+
+
+def test_an_ordinary_users_programs_keep_what_they_may_not_open_again(mount, a_user):
+    mounted = mount(options="transport=classic", user=a_user if harness.IS_ROOT else None)
+    mounted.expect_stderr = True
+    worker = mounted.status()["worker_pid"]
+    done = harness.in_child(read_only_while_open(mounted.path("f"), lambda: os.kill(worker, signal.SIGKILL)), mounted.user)
+    assert done.value == [4, "text", 0o444]
+
+
 def test_a_close_after_the_worker_was_killed_tells_who_had_opened(mount):
     mounted = mount(options="transport=classic")
     mounted.expect_stderr = True
