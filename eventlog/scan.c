@@ -738,9 +738,10 @@ static void *run(void *data)
 	scan->follow.userdata = scan;
 	scan->follow.is_stopping = &scan->is_stopping;
 	r = follow_init(&scan->follow, scan->options.state_path);
+	/* Whether anything was renamed on the way does not matter yet: nothing was looked at. */
 	if (r == 0)
 		r = follow_to_end(&scan->follow, NULL);
-	if (r == 0 && !is_done_already(scan))
+	if (r >= 0 && !is_done_already(scan))
 		r = compare_all(scan);
 	follow_finish(&scan->follow);
 	end(scan, r);

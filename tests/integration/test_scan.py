@@ -489,3 +489,21 @@ def test_a_storm_through_the_mount_gives_no_event_of_the_scan(mount, mode, known
     # Nor afterwards, of all that the storm has left.
     mounted.start()
     assert scanned(mounted)["differences"] == 0
+
+
+def test_a_rename_of_what_no_scan_has_seen_does_not_end_the_scan(mount):
+    mounted = mount(start=False, options="scan=off")
+    write(os.path.join(mounted.source, "a"))
+    write(os.path.join(mounted.source, "other"))
+    mounted.start()
+    os.rename(mounted.path("a"), mounted.path("b"))
+    mounted.stop()
+    mounted.options = "scan=auto"
+    mounted.start()
+    assert scanned(mounted)["entries"] == 3
+    mounted.stop()
+    write(os.path.join(mounted.source, "other"), b"changed")
+    write(os.path.join(mounted.source, "new"))
+    mounted.start()
+    scanned(mounted)
+    assert changed(mounted.events()) == {"other", "new"}
