@@ -22,6 +22,7 @@ static const uint64_t worker_set =
 	BIT(CAP_SYS_ADMIN) |                /* passthrough; trusted.* and security.* attributes; perf_event_open(2) */
 	BIT(CAP_SETFCAP) |                  /* security.capability */
 	BIT(CAP_MKNOD) |
+	BIT(CAP_LEASE) |                    /* whether somebody else writes to a file (fusefs/mapped.h) */
 	BIT(CAP_LINUX_IMMUTABLE);           /* FS_IOC_SETFLAGS */
 
 /* Over that, to enter the mount namespace of -N. Mounting itself is CAP_SYS_ADMIN's. */

@@ -405,10 +405,10 @@ static enum exit_status run(struct worker *worker)
 
 /* ---- The process ---- */
 
-/* A terminal and a service manager signal all processes alike. Ours is told by the supervisor. */
+/* A terminal and a service manager signal all processes alike. Ours is told by the supervisor. SIGIO is of leases (fusefs/mapped.c). */
 static void set_signals(void)
 {
-	static const int ignored[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE };
+	static const int ignored[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGIO };
 	const struct sigaction ignore = { .sa_handler = SIG_IGN };
 	sigset_t none;
 

@@ -114,12 +114,16 @@ int files_adopt(struct files *files, struct modes *modes, struct reach *reach)
 		if (!generation)
 			continue;
 		if (!slot->is_dir) {
-			inode = mode_adopt(modes, slot->inode, slot->mode, slot->flags);
+			inode = slot->is_closed ? mode_adopt_mapped(modes, slot->inode) :
+						  mode_adopt(modes, slot->inode, slot->mode, slot->flags);
 			if (!inode)
 				return -ENOMEM;
 		}
 		fill(&files->files[i], slot, pool_handle(i, generation), inode, -1);
-		owe(&files->files[i], reach);
+		if (slot->is_closed)
+			inode->mapped = &files->files[i];
+		else
+			owe(&files->files[i], reach);
 	}
 	modes_sweep(modes);
 	return 0;
@@ -143,6 +147,7 @@ struct file *file_create(struct files *files, uint64_t nodeid, int flags, enum o
 	slot->flags = flags;
 	slot->mode = mode;
 	slot->is_dir = is_dir;
+	slot->is_closed = false;
 	slot->request = request;
 	fh = pool_handle(index, pool_publish(files->pool, index));
 	fill(&files->files[index], slot, fh, inode, fd);
@@ -163,6 +168,15 @@ struct file *file_find_request(struct files *files, uint64_t request)
 		if (pool_generation(files->pool, i) && slot_at(files, i)->request == request)
 			return &files->files[i];
 	return NULL;
+}
+
+void file_release_fd(struct file *file, struct reach *reach)
+{
+	int fd = atomic_exchange(&file->fd, -1);
+
+	settle(file, reach);
+	if (fd >= 0)
+		close(fd);
 }
 
 void file_destroy(struct files *files, struct file *file, struct reach *reach)

@@ -67,6 +67,9 @@ void file_finish(struct file *file);
 /** What was read ahead of a directory is not to be given any more. */
 void file_drop_entries(struct file *file);
 
+/** Close the descriptor; the file stays. */
+void file_release_fd(struct file *file, struct reach *reach);
+
 /** Close and forget. The open_inode stays the caller's to close. */
 void file_destroy(struct files *files, struct file *file, struct reach *reach);
 

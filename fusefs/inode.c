@@ -466,6 +466,19 @@ int inode_learn(struct inodes *inodes, uint64_t parent, const char *name,
 	return r;
 }
 
+void inode_hold(struct inodes *inodes, uint64_t nodeid)
+{
+	uint32_t index;
+
+	pthread_mutex_lock(&inodes->lock);
+	index = find(inodes, nodeid);
+	if (index && inode_at(inodes, index)->lookups++ == 0) {
+		inodes->known++;
+		unlink_forgotten(inodes, index);
+	}
+	pthread_mutex_unlock(&inodes->lock);
+}
+
 bool inode_forget(struct inodes *inodes, uint64_t nodeid, uint64_t count)
 {
 	bool is_forgotten = false;

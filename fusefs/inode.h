@@ -74,6 +74,9 @@ int inode_learn(struct inodes *inodes, uint64_t parent, const char *name,
 		const struct stat *attributes, const struct inode_handle *handle, const uint32_t *epoch,
 		uint64_t *out);
 
+/** One lookup more, which is ours: it goes with inode_forget(). */
+void inode_hold(struct inodes *inodes, uint64_t nodeid);
+
 /** The kernel drops @count lookups. Returns whether it holds none any more. */
 bool inode_forget(struct inodes *inodes, uint64_t nodeid, uint64_t count);
 

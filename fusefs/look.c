@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "fusefs/follow.h"
 #include "fusefs/listings.h"
+#include "fusefs/mapped.h"
 #include "fusefs/notifier.h"
 #include "fusefs/ops.h"
 #include "fusefs/streams.h"
@@ -33,13 +34,13 @@ static void visit(void *userdata, struct open_inode *inode)
 {
 	struct fs *fs = userdata;
 	struct op *op = op_start_own(fs);
-	struct reached reached;
+	struct reached reached = REACHED_NONE;
+	int r;
 
-	if (!op || reach_get(fs->reach, inode->nodeid, &reached) < 0)
+	if (!op)
 		return;
-	pthread_mutex_lock(&inode->order);
-	op_look_for_stores(op, inode, reached.fd, false);
-	pthread_mutex_unlock(&inode->order);
+	r = reach_get(fs->reach, inode->nodeid, &reached);
+	mapped_look(op, inode, r < 0 ? r : reached.fd);
 	reach_put(fs->reach, &reached);
 	op_end(op);
 }

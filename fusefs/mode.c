@@ -261,6 +261,39 @@ void mode_close(struct modes *modes, struct open_inode *inode, enum open_mode mo
 	pthread_mutex_unlock(&modes->lock);
 }
 
+void mode_close_mapped(struct modes *modes, struct open_inode *inode, enum open_mode mode)
+{
+	pthread_mutex_lock(&modes->lock);
+	/* The backing id would be a writer itself. */
+	if (--inode->opens[mode] == 0 && inode->backing_id)
+		close_backing(modes, inode);
+	pthread_mutex_unlock(&modes->lock);
+}
+
+void mode_end_mapped(struct modes *modes, struct open_inode *inode)
+{
+	pthread_mutex_lock(&modes->lock);
+	inode->mappable--;
+	modes->mappable--;
+	unref_inode(modes, inode);
+	pthread_mutex_unlock(&modes->lock);
+}
+
+struct open_inode *mode_adopt_mapped(struct modes *modes, uint64_t nodeid)
+{
+	struct open_inode *inode;
+
+	pthread_mutex_lock(&modes->lock);
+	inode = ref_inode(modes, nodeid);
+	if (inode) {
+		inode->mappable++;
+		modes->mappable++;
+		inode->is_adopted = true;
+	}
+	pthread_mutex_unlock(&modes->lock);
+	return inode;
+}
+
 /* A reference alone is no open: the last one may be closing just now, or a change of a closed file under way. */
 static bool is_open(const struct open_inode *inode)
 {

@@ -36,7 +36,7 @@ enum open_mode { OPEN_PASSTHROUGH = 1, OPEN_DIRECT = 2, OPEN_CACHED = 3, OPEN_MO
 struct open_inode {
 	uint64_t nodeid;
 	unsigned opens[OPEN_MODE_END]; /* by mode; guarded by the modes' lock */
-	_Atomic unsigned mappable;     /* passthrough opens for reading and writing: stores through a mapping are possible */
+	_Atomic unsigned mappable;     /* passthrough opens for reading and writing, and what is kept of one: stores through a mapping are possible */
 	_Atomic bool has_pages;        /* the kernel may have cached pages of it that stores through a mapping do not reach */
 	unsigned refs;                 /* guarded by the modes' lock */
 	int32_t backing_id;            /* while opens[OPEN_PASSTHROUGH] > 0, or kept alive; 0: none */
@@ -49,10 +49,12 @@ struct open_inode {
 	bool is_adopted;          /* could be mapped before this worker began, which has not looked yet; guarded by order, as is what follows */
 	bool has_baseline;        /* mtime is of after our own last change */
 	bool has_size;
+	bool has_stores;          /* seen through a mapping: a dirty page may have been stored to again, which leaves no trace */
 	struct timespec mtime;
 	uint64_t size;            /* bytes, after our own last change */
 	pid_t last_writer;        /* thread id; its comm need not be looked up again at once */
 	struct file *lender;      /* an open file whose descriptor serves for other requests; NULL: none */
+	struct file *mapped;      /* one that is closed, and may be mapped still (mapped.h); NULL: none */
 
 	struct open_inode *next;
 };
@@ -73,6 +75,13 @@ void modes_sweep(struct modes *modes);
  */
 int mode_open(struct modes *modes, uint64_t nodeid, int flags, bool is_new, int path_fd,
 	      enum open_mode *out_mode, struct open_inode **out);
+
+/** One open of @mode for reading and writing is gone, its mapping perhaps not: it stays mappable, with a reference, until mode_end_mapped(). */
+void mode_close_mapped(struct modes *modes, struct open_inode *inode, enum open_mode mode);
+void mode_end_mapped(struct modes *modes, struct open_inode *inode);
+
+/** The new worker counts what an old one had kept with mode_close_mapped(). Returns NULL without memory. */
+struct open_inode *mode_adopt_mapped(struct modes *modes, uint64_t nodeid);
 
 /** One open of @mode with @flags is gone. */
 void mode_close(struct modes *modes, struct open_inode *inode, enum open_mode mode, int flags);

@@ -204,13 +204,17 @@ void op_look_for_stores(struct op *op, struct open_inode *inode, int fd, bool is
 	if (inode->is_adopted && may_have_stores(op->fs, &now)) {
 		log_mapped_stores(op, inode->nodeid, &now, false);
 		op_drop_attributes(op, inode->nodeid);
+		inode->has_stores = true;
 	} else if (open_inode_differs(inode, &now)) {
 		log_mapped_stores(op, inode->nodeid, &now, true);
 		/* Not the pages, which are the file's own. */
 		op_drop_attributes(op, inode->nodeid);
-	} else if (is_last && !op->fs->mmap_moves_mtime) {
+		inode->has_stores = true;
+	} else if (is_last && (!op->fs->mmap_moves_mtime || inode->has_stores)) {
 		log_mapped_stores(op, inode->nodeid, &now, false);
 	}
+	if (is_last && atomic_load(&inode->mappable) == 1)
+		inode->has_stores = false;
 	inode->is_adopted = false;
 	open_inode_set_baseline(inode, &now);
 }

@@ -24,6 +24,9 @@ int op_fill_entry_linked(struct op *op, uint64_t parent, const char *name, const
 /** What @entry says of @nodeid besides its attributes. Counts nothing. */
 void op_fill_known(struct op *op, uint64_t nodeid, struct fuse_entry_param *entry);
 
+/** @count lookups are dropped. With the last one goes what is kept for the inode. */
+void op_forget(struct fs *fs, uint64_t nodeid, uint64_t count);
+
 /** Attributes of @nodeid; @file, or NULL, is an open file of it whose descriptor serves. Returns 0 or a negative errno. */
 int op_stat(struct op *op, uint64_t nodeid, struct file *file, struct stat *out);
 
@@ -69,8 +72,8 @@ bool op_caller_is_in_group(const struct op *op, gid_t gid);
 
 /**
  * Look whether stores through a mapping changed @inode since its baseline, log that, and have the kernel forget the attributes from before.
- * The caller holds the inode's order. @fd is open on it. @is_last: an open that could map it ends; where stores leave no trace (tmpfs)
- * that is logged as uncertain.
+ * The caller holds the inode's order. @fd is open on it. @is_last: an open that could map it ends; where stores leave no trace (tmpfs, or a page
+ * that was stored to before) that is logged as uncertain.
  */
 void op_look_for_stores(struct op *op, struct open_inode *inode, int fd, bool is_last);
 

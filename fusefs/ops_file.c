@@ -3,6 +3,7 @@
  */
 #include "base/scope.h"
 #include "fusefs/look.h"
+#include "fusefs/mapped.h"
 #include "fusefs/ops.h"
 
 #include <assert.h>
@@ -496,6 +497,16 @@ static void log_close(struct op *op, struct file *file)
 	pthread_mutex_unlock(&file->inode->order);
 }
 
+static void release(struct op *op, struct file *file)
+{
+	if (is_for_writing(file->flags)) {
+		log_close(op, file);
+		end_lending(file);
+	}
+	if (!mapped_keep(op, file))
+		close_file(op, file);
+}
+
 void fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct op *op = op_start(req, FUSE_RELEASE);
@@ -504,10 +515,8 @@ void fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (!op)
 		return;
 	file = file_find(op->fs->files, fi->fh);
-	if (file) {
-		if (is_for_writing(file->flags))
-			log_close(op, file);
-		close_file(op, file);
-	}
+	/* A request that is repeated may have been carried out so far. */
+	if (file && !file->slot->is_closed)
+		release(op, file);
 	op_reply_error(op, 0);
 }

@@ -91,9 +91,9 @@ int op_fill_entry_fd(struct op *op, uint64_t parent, const char *name, int fd, s
 	return r;
 }
 
-/* A descriptor that was kept for speed, or for an inode without a name, must not outlive its inode. */
-static void forget(struct fs *fs, uint64_t nodeid, uint64_t count)
+void op_forget(struct fs *fs, uint64_t nodeid, uint64_t count)
 {
+	/* A descriptor that was kept for speed, or for an inode without a name, must not outlive its inode. */
 	if (inode_forget(fs->inodes, nodeid, count))
 		reach_drop(fs->reach, nodeid);
 }
@@ -120,7 +120,7 @@ static int look_up_known(struct op *op, uint64_t nodeid, struct fuse_entry_param
 	reach_put(op->fs->reach, &reached);
 	/* The number was used again behind the mount. */
 	if (r == 0 && entry->ino != nodeid) {
-		forget(op->fs, entry->ino, 1);
+		op_forget(op->fs, entry->ino, 1);
 		r = -ESTALE;
 	}
 	return r;
@@ -161,7 +161,7 @@ void fs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		return;
 	}
 	if (fuse_reply_entry(req, &entry) != 0 && entry.ino)
-		forget(op->fs, entry.ino, 1);
+		op_forget(op->fs, entry.ino, 1);
 	op_end(op);
 }
 
@@ -183,7 +183,7 @@ void fs_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 
 	if (op) {
 		op_count(op, FUSE_FORGET);
-		forget(op->fs, ino, nlookup);
+		op_forget(op->fs, ino, nlookup);
 		let_gather(op->fs);
 	}
 	fuse_reply_none(req);
@@ -196,7 +196,7 @@ void fs_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forg
 	if (op) {
 		op_count(op, FUSE_BATCH_FORGET);
 		for (size_t i = 0; i < count; i++)
-			forget(op->fs, forgets[i].ino, forgets[i].nlookup);
+			op_forget(op->fs, forgets[i].ino, forgets[i].nlookup);
 		let_gather(op->fs);
 	}
 	fuse_reply_none(req);

@@ -73,7 +73,8 @@ struct file_slot {
 	uint64_t request;         /* FUSE request that opened it: a repeated one finds it again */
 	uint8_t mode;             /* enum open_mode */
 	uint8_t is_dir;
-	uint8_t reserved[6];
+	uint8_t is_closed;        /* by its program, but perhaps it is still mapped (mapped.h) */
+	uint8_t reserved[5];
 	uint32_t pid, uid, gid;   /* who opened it for writing: RELEASE does not say who closes */
 	char comm[20];            /* NUL-terminated */
 };

@@ -348,6 +348,99 @@ def test_stores_through_a_mapping_are_seen_while_it_stays_open(actor):
 
 # ---- Attributes ----
 
+
+class ClosedMapping:
+    """A mapping of a file whose descriptor is closed; Python's own keeps one."""
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+    def __init__(self, path, size):
+        self.size = size
+        with opened(path, os.O_RDWR) as fd:
+            self.address = self.libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, fd, 0)
+        assert self.address != ctypes.c_void_p(-1).value
+
+    def store(self, text):
+        """Without passthrough the pages are the kernel's, which writes them back in its own time, or now."""
+        ctypes.memmove(self.address, text, len(text))
+        assert self.libc.msync(ctypes.c_void_p(self.address), ctypes.c_size_t(self.size), ctypes.c_int(4)) == 0
+
+    def unmap(self):
+        assert self.libc.munmap(self.address, self.size) == 0
+
+
+@pytest.fixture(params=["disk", "tmpfs"])
+def either_place(request, place, disk_place):
+    return disk_place if request.param == "disk" else place
+
+
+def test_stores_through_a_mapping_whose_file_is_closed_are_told(mount, either_place, far_mode):
+    mounted = mount(folder=either_place, options=far_mode.options)
+    with open(mounted.path("f"), "wb") as file:
+        file.write(bytes(8192))
+    is_on_tmpfs = either_place.startswith("/dev/shm") and far_mode.passthrough == "on"
+    mapping = ClosedMapping(mounted.path("f"), 8192)
+    mounted.sync()
+    for text in (b"once", b"twice"):
+        since = mounted.sync()
+        mapping.store(text)
+        # tmpfs shows stores to nobody, until there can be no more.
+        if not is_on_tmpfs:
+            assert mounted.wait_for(since, op="write", origin="mmap")[0]["path"] == "f"
+    since = mounted.sync()
+    mapping.store(b"at last")
+    mapping.unmap()
+    assert mounted.wait_for(since, op="write", origin="mmap")[0]["path"] == "f"
+    harness.wait_until(lambda: mounted.status()["open_files"] == 0, "the file to be done with")
+    with open(os.path.join(mounted.source, "f"), "rb") as file:
+        assert file.read(7) == b"at last"
+
+
+def test_the_last_of_stores_through_a_mapping_is_told_where_a_page_was_stored_to_before(mount, disk_place):
+    """The kernel changes the time of a file when a clean page of it is stored to, and not again while the page is dirty."""
+    mounted = mount(folder=disk_place, options="passthrough=on")
+    with open(mounted.path("f"), "wb") as file:
+        file.write(bytes(8192))
+    with opened(mounted.path("f"), os.O_RDWR) as fd, mmap.mmap(fd, 8192) as mapping:
+        since = mounted.sync()
+        mapping[0:4] = b"once"
+        mounted.wait_for(since, op="write", origin="mmap")
+        since = mounted.sync()
+        mapping[0:5] = b"twice"
+    assert mounted.wait_for(since, op="write", origin="mmap")[0]["path"] == "f"
+
+
+def test_stores_through_a_mapping_whose_file_is_closed_are_told_by_the_worker_that_takes_over(mount, disk_place):
+    mounted = mount(folder=disk_place, options="transport=classic,passthrough=on")
+    mounted.expect_stderr = True
+    with open(mounted.path("f"), "wb") as file:
+        file.write(bytes(8192))
+    mapping = ClosedMapping(mounted.path("f"), 8192)
+    mounted.kill_worker()
+    for text in (b"once", b"twice"):
+        since = mounted.sync()
+        mapping.store(text)
+        assert mounted.wait_for(since, op="write", origin="mmap")[0]["path"] == "f"
+    mapping.unmap()
+    harness.wait_until(lambda: mounted.status()["open_files"] == 0, "the file to be done with")
+
+
+def test_a_file_that_is_mapped_closed_and_removed_is_let_go_of(mount, either_place):
+    mounted = mount(folder=either_place, options="passthrough=on")
+    with open(mounted.path("f"), "wb") as file:
+        file.write(bytes(8192))
+    mapping = ClosedMapping(mounted.path("f"), 8192)
+    os.unlink(mounted.path("f"))
+    mapping.store(b"text")
+    harness.wait_until(lambda: mounted.status()["open_files"] == 1, "the file to be kept")
+    mapping.unmap()
+    harness.wait_until(lambda: mounted.status()["open_files"] == 0, "the file to be done with")
+    harness.wait_until(lambda: mounted.status()["inodes"] <= 1, "the inode to be forgotten")
+
+
 def test_chmod(actor):
     actor.prepare(lambda: write_file(actor.path("f")))
     event = actor.one(lambda: os.chmod(actor.path("f"), 0o751))
