@@ -299,7 +299,7 @@ static ssize_t path_now(struct op *op, const struct emit_place *place, char *buf
 }
 
 /*
- * A directory above was renamed, and the log will tell so before this event. What was announced left room for paths
+ * A directory above was renamed, or the name was removed, and the log will tell so before this event. What was announced left room for paths
  * that grow a little; of one that grows by more the old form stays, and says that it may be wrong.
  */
 static void replace_path(struct op *op, const struct emit_place *place, char *path, uint32_t *length)
@@ -377,6 +377,25 @@ int emit_finish_rename(struct op *op, int emit, int r, bool exchange)
 	if (!op->is_resent)
 		inode_renamed(fs->inodes, op->at.nodeid, op->at.name, op->to_at.nodeid, op->to_at.name,
 			      exchange);
+	atomic_fetch_add(&fs->renames, 1);
+	pthread_rwlock_unlock(&fs->paths);
+	return r;
+}
+
+int emit_finish_removal(struct op *op, int emit, int r, bool has_more_names)
+{
+	struct fs *fs = op->fs;
+
+	if (r < 0 || !has_more_names) {
+		emit_finish(op, emit, r);
+		if (r >= 0)
+			inode_unlinked(fs->inodes, op->at.nodeid, op->at.name, NULL);
+		return r;
+	}
+	pthread_rwlock_wrlock(&fs->paths);
+	if (emit != EMIT_LOGGED)
+		commit_holding_paths(op);
+	inode_unlinked(fs->inodes, op->at.nodeid, op->at.name, NULL);
 	atomic_fetch_add(&fs->renames, 1);
 	pthread_rwlock_unlock(&fs->paths);
 	return r;

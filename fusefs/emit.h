@@ -114,6 +114,12 @@ int emit_finish(struct op *op, int emit, int r);
  */
 int emit_finish_rename(struct op *op, int emit, int r, bool exchange);
 
+/**
+ * The same for the removal of event->path, one of several names where @has_more_names: other events of the inode are then called by another
+ * one. The tables follow.
+ */
+int emit_finish_removal(struct op *op, int emit, int r, bool has_more_names);
+
 /** Log op->event without an announcement, as no step of the request. One for which there is no room is counted for a gap. */
 void emit_append(struct op *op);
 

@@ -331,7 +331,7 @@ static void do_remove(fuse_req_t req, unsigned opcode, enum event_op what, fuse_
 {
 	struct op *op = op_start(req, opcode);
 	struct reached dir = REACHED_NONE;
-	struct inode_view victim;
+	struct inode_view victim = { 0 };
 	int r, emit = EMIT_GO;
 
 	if (!op)
@@ -348,9 +348,7 @@ static void do_remove(fuse_req_t req, unsigned opcode, enum event_op what, fuse_
 		emit = r = emit_begin(op);
 	}
 	if (r >= 0)
-		r = emit_finish(op, emit, remove_name(op, emit, dir.fd, name, flags));
-	if (r == 0)
-		inode_unlinked(op->fs->inodes, parent, name, NULL);
+		r = emit_finish_removal(op, emit, remove_name(op, emit, dir.fd, name, flags), victim.has_more_names);
 	inode_release_names(op->fs->inodes, parent);
 	if (r == 0)
 		op_sync_names(op, &dir);

@@ -162,6 +162,25 @@ def test_a_truncation_by_open_is_logged_before_the_write_that_follows_it(mount):
     assert [(event["op"], event["size"]) for event in changes] == [("truncate", 0), ("write", 3)]
 
 
+@pytest.mark.skipif(not os.path.exists(INJECT), reason=NO_INJECTION)
+def test_an_event_does_not_call_a_file_by_a_name_that_was_removed_before_it(mount):
+    mounted = mount(start=False, options="transport=classic")
+    mounted.wrapper = ["env", f"LD_PRELOAD={INJECT}", "HRFS_FAULT=late:1+"]
+    mounted.start()
+    with open(mounted.path("a"), "w") as file:
+        file.write("old text")
+    # The name that was made last is the one in events.
+    os.link(mounted.path("a"), mounted.path("b"))
+    since = mounted.sync()
+    truncating = threading.Thread(target=lambda: os.close(os.open(mounted.path("a"), os.O_WRONLY | os.O_TRUNC)))
+    truncating.start()
+    harness.wait_until(lambda: os.path.getsize(os.path.join(mounted.source, "a")) == 0, "the truncation")
+    os.unlink(mounted.path("b"))
+    truncating.join()
+    changes = [(event["op"], event["path"]) for event in mounted.events() if event["seq"] > since]
+    assert changes[:2] == [("unlink", "b"), ("truncate", "a")]
+
+
 def check_end(mounted, fault):
     assert mounted.exit_status >= 0, f"{fault}: ended by signal {-mounted.exit_status}"
     assert "ended by signal" not in mounted.stderr(), f"{fault}: {mounted.stderr()}"
