@@ -68,6 +68,20 @@ int fd_set_cloexec(int fd, bool on)
 	return 0;
 }
 
+int fd_reserve_stdio(void)
+{
+	int fd;
+
+	/* The lowest free number is what open(2) gives. */
+	do
+		fd = open("/dev/null", O_RDONLY);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	return 0;
+}
+
 int fd_open_own(int dir_fd, const char *name, int flags)
 {
 	/* A pipe would wait for somebody at its other end. */

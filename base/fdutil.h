@@ -22,6 +22,12 @@ int fd_set_nonblocking(int fd, bool on);
 int fd_set_cloexec(int fd, bool on);
 
 /**
+ * Take the numbers of standard input, output and error where they are closed, so that nothing else that is opened gets them: it would be
+ * written to. What is taken cannot be written to, EBADF as before. Returns 0 or a negative errno.
+ */
+int fd_reserve_stdio(void);
+
+/**
  * Open the regular file @name in @dir_fd with @flags, with mode 0600 when it is made. Neither a link nor a file that has another name as
  * well: what is written is nobody else's. Returns a descriptor, -ELOOP, -EINVAL (no regular file), -EMLINK, or another negative errno.
  */

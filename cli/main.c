@@ -1,4 +1,5 @@
 /* Main: hrfs, a table of commands. Any path inside a mount names the mount. */
+#include "base/fdutil.h"
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/suggest.h"
@@ -83,6 +84,8 @@ int main(int argc, char **argv)
 {
 	const struct command *command;
 
+	/* It fails where there is no /dev/null, which is nothing to refuse for. */
+	(void)fd_reserve_stdio();
 	setlocale(LC_CTYPE, "");
 	log_init("hrfs", LOG_INFO);
 	/* A reader that has gone is told by EPIPE, whatever we inherited. */

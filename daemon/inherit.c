@@ -38,7 +38,4 @@ void inherit_no_stdio(void)
 
 	for (int stdio = STDIN_FILENO; fd >= 0 && stdio <= STDERR_FILENO; stdio++)
 		dup2(fd, stdio);
-	/* One of them was closed, and this is it now. */
-	if (fd >= 0 && fd <= STDERR_FILENO)
-		(void)take_fd(fd);
 }

@@ -19,6 +19,7 @@
  * Here: options.h reads the command line, setup.h checks and opens what it names, launch.h goes to the background,
  * and supervisor.h keeps a worker.h alive until the end.
  */
+#include "base/fdutil.h"
 #include "base/log.h"
 #include "base/scope.h"
 #include "daemon/handover.h"
@@ -121,8 +122,12 @@ static enum exit_status run(struct setup *setup)
 int main(int argc, char **argv)
 {
 	struct setup setup = SETUP_EMPTY;
-	int r = options_parse(argc, argv, &setup.options);
 	enum exit_status status;
+	int r;
+
+	/* It fails where there is no /dev/null, which is nothing to refuse for. */
+	(void)fd_reserve_stdio();
+	r = options_parse(argc, argv, &setup.options);
 
 	set_process(&setup.options);
 	if (r == OPTIONS_MOUNT && !setup.options.is_remount)

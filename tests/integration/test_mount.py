@@ -61,6 +61,23 @@ def test_it_returns_when_the_mount_is_live_and_goes_to_the_background(folders):
     assert os.listdir(source) == ["d"]
 
 
+@pytest.mark.parametrize("closed", [">&- 2>&-", "<&- >&- 2>&-"])
+def test_it_works_with_standard_descriptors_closed(folders, closed):
+    """What is opened first gets their numbers, which a daemon then takes for its standard output."""
+    source, point, options = folders
+    done = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", harness.MOUNT_HRFS, source, point, "-o", options],
+                          timeout=harness.PATIENCE_S)
+    try:
+        assert done.returncode == 0
+        with open(os.path.join(point, "f"), "w") as file:
+            file.write("x")
+        done = subprocess.run([harness.HRFS, "sync", point], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+    finally:
+        subprocess.run(["umount", "-l", point], check=True)
+    assert os.listdir(source) == ["f"]
+
+
 def test_every_path_in_the_mount_leads_to_socket_and_log(mount):
     mounted = mount()
     os.makedirs(mounted.path("a/b"))

@@ -127,6 +127,15 @@ def read_terminal(mounted, environment):
     return text
 
 
+def test_a_closed_standard_output_is_an_error_when_there_is_something_to_print(mount):
+    mounted = mount()
+    for command in (["tail", "--until-caught-up"], ["tail", "--since", "oldest"], ["log"], ["status"], ["sync"], ["--help"]):
+        path = [] if command == ["--help"] else [mounted.point]
+        done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", harness.HRFS, *command, *path], stderr=subprocess.PIPE, text=True,
+                              timeout=harness.PATIENCE_S)
+        assert (done.returncode, done.stderr) == (1, "hrfs: cannot write: Bad file descriptor\n"), command
+
+
 def test_colours_on_a_terminal_only_and_not_with_no_color(mount):
     mounted = mount()
     os.mkdir(mounted.path("d"))

@@ -128,6 +128,32 @@ static void a_file_is_opened_only_when_it_is_of_its_own(void)
 	check(fd_open_own(dir_fd, "missing", O_RDWR) == -ENOENT);
 }
 
+static void closed_standard_descriptors_are_taken_and_cannot_be_written_to(void)
+{
+	int saved[3];
+	char c = 0;
+	int r;
+
+	for (int fd = 0; fd < 3; fd++) {
+		saved[fd] = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		check(saved[fd] >= 0);
+	}
+	close(STDIN_FILENO);
+	close(STDOUT_FILENO);
+	r = fd_reserve_stdio();
+	if (r == 0)
+		r = fd_write_all(STDOUT_FILENO, &c, 1);
+	for (int fd = 0; fd < 3; fd++) {
+		dup2(saved[fd], fd);
+		close(saved[fd]);
+	}
+	check(r == -EBADF);
+	/* What is open stays what it is. */
+	r = fcntl(STDERR_FILENO, F_GETFL);
+	check(fd_reserve_stdio() == 0);
+	check(fcntl(STDERR_FILENO, F_GETFL) == r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -136,6 +162,7 @@ int main(void)
 		unit(failures_are_negative_errnos),
 		unit(flags_go_on_and_off_and_others_stay),
 		unit(a_file_is_opened_only_when_it_is_of_its_own),
+		unit(closed_standard_descriptors_are_taken_and_cannot_be_written_to),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
