@@ -25,6 +25,17 @@
 #include <string.h>
 #include <unistd.h>
 
+enum {
+	OPTION_SINCE = COMMAND_OPTION,
+	OPTION_UNTIL,
+	OPTION_OP,
+	OPTION_UNDER,
+	OPTION_PID,
+	OPTION_COMM,
+	OPTION_JSON,
+	OPTION_COLOR,
+};
+
 struct log_options {
 	struct eventlog_filter filter;
 	const char *under; /* as it was given; NULL: everything */
@@ -131,23 +142,23 @@ static int parse_comm(const struct command *command, const char *text, const cha
 static int parse_option(const struct command *command, int option, struct log_options *out)
 {
 	switch (option) {
-	case 's':
+	case OPTION_SINCE:
 		return parse_since(command, optarg, out);
-	case 'u':
+	case OPTION_UNTIL:
 		return parse_until(command, optarg, out);
-	case 'o':
+	case OPTION_OP:
 		return parse_ops(command, optarg, &out->filter.ops);
-	case 'd':
+	case OPTION_UNDER:
 		out->under = optarg;
 		return COMMAND_DONE;
-	case 'p':
+	case OPTION_PID:
 		return parse_pid(command, optarg, &out->filter.pid);
-	case 'n':
+	case OPTION_COMM:
 		return parse_comm(command, optarg, &out->filter.comm);
-	case 'j':
+	case OPTION_JSON:
 		out->json = true;
 		return COMMAND_DONE;
-	case 'c':
+	case OPTION_COLOR:
 		if (color_parse(optarg, &out->color))
 			return COMMAND_DONE;
 		return command_misuse(command, "--color '%s' is not auto, always or never", optarg);
@@ -318,14 +329,14 @@ static int print_log(const struct command *command, const char *path, struct log
 static int run(const struct command *command, int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "since", required_argument, NULL, 's' },
-		{ "until", required_argument, NULL, 'u' },
-		{ "op", required_argument, NULL, 'o' },
-		{ "under", required_argument, NULL, 'd' },
-		{ "pid", required_argument, NULL, 'p' },
-		{ "comm", required_argument, NULL, 'n' },
-		{ "json", no_argument, NULL, 'j' },
-		{ "color", required_argument, NULL, 'c' },
+		{ "since", required_argument, NULL, OPTION_SINCE },
+		{ "until", required_argument, NULL, OPTION_UNTIL },
+		{ "op", required_argument, NULL, OPTION_OP },
+		{ "under", required_argument, NULL, OPTION_UNDER },
+		{ "pid", required_argument, NULL, OPTION_PID },
+		{ "comm", required_argument, NULL, OPTION_COMM },
+		{ "json", no_argument, NULL, OPTION_JSON },
+		{ "color", required_argument, NULL, OPTION_COLOR },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};

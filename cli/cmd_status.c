@@ -21,6 +21,11 @@
 #include <string.h>
 #include <unistd.h>
 
+enum {
+	OPTION_JSON = COMMAND_OPTION,
+	OPTION_COLOR,
+};
+
 struct status_options {
 	bool json;
 	enum color_choice color;
@@ -429,8 +434,8 @@ static int ask(struct hrfs *hrfs, void *userdata)
 static int run(const struct command *command, int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' },
-		{ "color", required_argument, NULL, 'c' },
+		{ "json", no_argument, NULL, OPTION_JSON },
+		{ "color", required_argument, NULL, OPTION_COLOR },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};
@@ -439,9 +444,9 @@ static int run(const struct command *command, int argc, char **argv)
 	int option, status;
 
 	while ((option = command_option(command, argc, argv, options)) != -1) {
-		if (option == 'j')
+		if (option == OPTION_JSON)
 			status_options.json = true;
-		else if (option != 'c')
+		else if (option != OPTION_COLOR)
 			return command_end(command, option);
 		else if (!color_parse(optarg, &status_options.color))
 			return command_misuse(command, "--color '%s' is not auto, always or never",

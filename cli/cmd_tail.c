@@ -406,6 +406,13 @@ static bool parse_since(const char *text, uint64_t *out)
 	return true;
 }
 
+enum {
+	OPTION_SINCE = COMMAND_OPTION,
+	OPTION_JSON,
+	OPTION_UNTIL_CAUGHT_UP,
+	OPTION_COLOR,
+};
+
 struct tail_options {
 	uint64_t since;
 	bool has_since;
@@ -417,19 +424,19 @@ struct tail_options {
 static int parse_option(const struct command *command, int option, struct tail_options *out)
 {
 	switch (option) {
-	case 's':
+	case OPTION_SINCE:
 		out->has_since = true;
 		if (parse_since(optarg, &out->since))
 			return COMMAND_DONE;
 		return command_misuse(
 			command, "--since '%s' is not a sequence number, oldest or now", optarg);
-	case 'j':
+	case OPTION_JSON:
 		out->json = true;
 		return COMMAND_DONE;
-	case 'u':
+	case OPTION_UNTIL_CAUGHT_UP:
 		out->until_caught_up = true;
 		return COMMAND_DONE;
-	case 'c':
+	case OPTION_COLOR:
 		if (color_parse(optarg, &out->color))
 			return COMMAND_DONE;
 		return command_misuse(command, "--color '%s' is not auto, always or never", optarg);
@@ -463,10 +470,10 @@ static int run_with(const struct tail_options *options, const char *path)
 static int run(const struct command *command, int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "since", required_argument, NULL, 's' },
-		{ "json", no_argument, NULL, 'j' },
-		{ "until-caught-up", no_argument, NULL, 'u' },
-		{ "color", required_argument, NULL, 'c' },
+		{ "since", required_argument, NULL, OPTION_SINCE },
+		{ "json", no_argument, NULL, OPTION_JSON },
+		{ "until-caught-up", no_argument, NULL, OPTION_UNTIL_CAUGHT_UP },
+		{ "color", required_argument, NULL, OPTION_COLOR },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};

@@ -19,6 +19,9 @@ enum {
 	COMMAND_INTERRUPTED = 130, /* 128 + SIGINT, as a shell has it */
 };
 
+/** The first val of a command's own options: none is a letter, which getopt_long() tells by its val when it does not know it. */
+enum { COMMAND_OPTION = 256 };
+
 struct command {
 	const char *name;
 	const char *summary; /* for the list of commands */

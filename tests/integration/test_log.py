@@ -136,6 +136,18 @@ def test_bad_arguments_get_one_line_and_status_2(mounted, arguments):
 
 
 @pytest.mark.as_user
+@pytest.mark.parametrize("command", ["tail", "log", "status", "sync", "manual", "restart"])
+def test_an_unknown_letter_is_called_so(command):
+    """Whatever letters the program itself has for its long options."""
+    for letter in "abcdefgijklmnopqrstuvwxyzVN":
+        done = subprocess.run([harness.HRFS, command, f"-{letter}"], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert done.stderr == f"hrfs: {command}: unknown option -{letter} (see: hrfs {command} --help)\n"
+    done = subprocess.run([harness.HRFS, command, "--help=x"], capture_output=True, text=True)
+    assert done.returncode == 2 and "option --help takes no value" in done.stderr
+
+
+@pytest.mark.as_user
 def test_a_path_without_a_log_is_an_error_that_names_it(place):
     done = subprocess.run([harness.HRFS, "log", place], capture_output=True, text=True)
     assert done.returncode == 1
