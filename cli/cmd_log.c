@@ -286,7 +286,7 @@ static int tell_no_history(const char *path, const struct place *place, int erro
 
 static int find_place(const char *path, struct place *out)
 {
-	int r = place_find(path, out);
+	int r = place_find(path, true, out);
 
 	if (r == -ENOTTY) {
 		log_error("there is no log for %s: it is not inside an hrfs mount, no source of one "

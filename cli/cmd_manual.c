@@ -26,7 +26,7 @@ static int ask(struct hrfs *hrfs, void *userdata)
 static int put(const char *path, const char *note)
 {
 	struct place place;
-	int r = place_find(path, &place);
+	int r = place_find(path, false, &place);
 
 	if (r == 0 && !place.is_mounted)
 		r = -ENOTTY;

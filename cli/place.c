@@ -99,13 +99,13 @@ static void strip_slashes(char *path)
 }
 
 /*
- * The real path of @path, the last components of which need not exist. A link at the end is kept
- * unless a slash follows. @out_existing receives the longest part of it that exists.
+ * The real path of @path, the last components of which need not exist. Without @follow a link at
+ * the end is kept unless a slash follows. @out_existing receives the longest part of it that exists.
  */
-static int real_path(const char *path, char out[PATH_MAX], char out_existing[PATH_MAX])
+static int real_path(const char *path, bool follow, char out[PATH_MAX], char out_existing[PATH_MAX])
 {
 	char whole[PATH_MAX], cut[PATH_MAX], rest[PATH_MAX];
-	bool keeps_name = is_link(path);
+	bool keeps_name = !follow && is_link(path);
 	const char *parent = cut, *name = "";
 	int r;
 
@@ -280,13 +280,13 @@ static int find_unmounted(const char *real, struct place *out)
 	}
 }
 
-int place_find(const char *path, struct place *out)
+int place_find(const char *path, bool follow, struct place *out)
 {
 	struct place place = { 0 };
 	char real[PATH_MAX];
 	int r;
 
-	r = real_path(path, real, place.existing);
+	r = real_path(path, follow, real, place.existing);
 	if (r < 0)
 		return r;
 
@@ -319,7 +319,7 @@ int place_resolve(const struct place *place, const char *path, char out[PATH_MAX
 {
 	struct place found;
 
-	if (place_find(path, &found) == 0 && strcmp(found.state, place->state) == 0)
+	if (place_find(path, false, &found) == 0 && strcmp(found.state, place->state) == 0)
 		return copy_path(out, found.within);
 	/* From the root of the tree nothing leads up. */
 	if (path[0] == '/' || has_parent_component(path))

@@ -147,6 +147,36 @@ def test_an_unknown_letter_is_called_so(command):
     assert done.returncode == 2 and "option --help takes no value" in done.stderr
 
 
+def test_a_link_that_leads_to_the_tree_names_it(mounted, place):
+    os.symlink(mounted.point, place + "/link")
+    os.symlink("b/f", mounted.path("inside"))
+    everything = log(mounted)
+    assert log(mounted, path=place + "/link") == log(mounted, path=place + "/link/") == log(mounted, path=mounted.path("inside")) \
+        == everything
+    # Of --under, and for a mark, the link itself is meant.
+    assert [e["op"] for e in log(mounted, "--under", mounted.path("inside"))] == ["symlink"]
+    mounted.stop()
+    os.symlink(mounted.state, place + "/state")
+    assert log(mounted, path=place + "/state")[:len(everything)] == everything
+    mounted.check()
+
+
+def test_a_link_that_leads_to_what_was_mounted_names_it(place, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", place)
+    for name in ("source", "mnt"):
+        os.mkdir(os.path.join(place, name))
+    subprocess.run([harness.MOUNT_HRFS, place + "/source", place + "/mnt", "-o", f"socket={place}/socket"], check=True,
+                   stdin=subprocess.DEVNULL)
+    os.mkdir(place + "/mnt/d")
+    subprocess.run(["umount", place + "/mnt"], check=True)
+    os.symlink("source", place + "/link")
+    os.symlink("source/d", place + "/inside")
+    harness.wait_until(lambda: not os.path.exists(place + "/socket"), "the end of the daemon")
+    everything = log(None, path=place + "/source")
+    assert [event["op"] for event in everything] == ["mounted", "mkdir", "unmounted"]
+    assert log(None, path=place + "/link") == log(None, path=place + "/inside") == everything
+
+
 @pytest.mark.as_user
 def test_a_path_without_a_log_is_an_error_that_names_it(place):
     done = subprocess.run([harness.HRFS, "log", place], capture_output=True, text=True)
