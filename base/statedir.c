@@ -56,11 +56,30 @@ static int find_home(uid_t uid, char *out, size_t size)
 	return 0;
 }
 
+/* How much of @name is kept. In UTF-8, whole characters: the bytes of one that follow its first are 10xxxxxx, three at most. */
+static int cut(const char *name, size_t max)
+{
+	size_t length = strnlen(name, max + 1);
+	int back = 0;
+
+	if (length <= max)
+		return length;
+	while (back < 3 && back < max && (name[max - back] & 0xc0) == 0x80)
+		back++;
+	return (name[max - back] & 0xc0) == 0x80 ? max : max - back;
+}
+
 /*
  * The name may be up to NAME_MAX bytes: what does not fit beside the hash is cut, which the hash
  * makes good.
  */
 int statedir_below(const char *parent, const char *source_real_path, char *out, size_t size)
+{
+	return statedir_below_cut(parent, source_real_path, NAME_MAX - HASH_SIZE, out, size);
+}
+
+int statedir_below_cut(const char *parent, const char *source_real_path, size_t name_max, char *out,
+		       size_t size)
 {
 	char path[PATH_MAX];
 	const char *name;
@@ -70,9 +89,10 @@ int statedir_below(const char *parent, const char *source_real_path, char *out, 
 		return -EINVAL;
 
 	name = strrchr(source_real_path, '/') + 1;
+	if (!name[0])
+		name = "root";
 	length = snprintf(
-		path, sizeof(path), "%s/%.*s-%016llx", parent, NAME_MAX - HASH_SIZE,
-		name[0] ? name : "root",
+		path, sizeof(path), "%s/%.*s-%016llx", parent, cut(name, name_max), name,
 		(unsigned long long)XXH3_64bits(source_real_path, strlen(source_real_path)));
 	if (length >= sizeof(path) || length >= size)
 		return -ENAMETOOLONG;

@@ -9,7 +9,7 @@
  *     /var/lib/hrfs/NAME-HASH                 else for root
  *     ~/.local/state/hrfs/NAME-HASH           else
  *
- * NAME is the last component of the source's path, for people; HASH is 16 hexadecimal digits of
+ * NAME is the last component of the source's path, cut where it is too long, for people; HASH is 16 hexadecimal digits of
  * XXH3_64bits of the whole path, so that two projects of one name have two folders.
  */
 #pragma once
@@ -33,3 +33,7 @@ int statedir_default(const char *source_real_path, uid_t uid, char *out, size_t 
 
 /** The same below a given folder: "@parent/NAME-HASH". Returns 0, -EINVAL, or -ENAMETOOLONG. */
 int statedir_below(const char *parent, const char *source_real_path, char *out, size_t size);
+
+/** The same with a NAME of at most @name_max bytes. */
+int statedir_below_cut(const char *parent, const char *source_real_path, size_t name_max, char *out,
+		       size_t size);

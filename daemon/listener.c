@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/param.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -23,9 +24,26 @@
 
 #define RUN_DIR "/run/hrfs"
 
-enum { BACKLOG = 1024 }; /* connections that wait while a worker is replaced */
+enum {
+	BACKLOG = 1024,            /* connections that wait while a worker is replaced */
+	ADDRESS_SIZE = sizeof(((struct sockaddr_un *)NULL)->sun_path),
+	FD_PATH_SIZE = sizeof("/proc/self/fd/2147483647/") - 1,
+	HASH_SIZE = sizeof("-0123456789abcdef.sock") - 1,
+};
 
 /* ---- Where it is ---- */
+
+/*
+ * How long a name in @parent may be, so that any program can connect to the whole path, and it can be bound. It is as short as can be where that
+ * cannot be had: libhrfs(3) connects to a path of any length.
+ */
+static size_t name_max(const char *parent)
+{
+	size_t room = ADDRESS_SIZE - 1 - HASH_SIZE, before = strlen(parent) + 1;
+
+	before = MAX(before, FD_PATH_SIZE);
+	return before < room ? room - before : 1;
+}
 
 /* Root's is where the owner of the source can reach it, which /run/user/0 is not. */
 static int choose_default(const struct listener_options *options, char out[PATH_MAX])
@@ -40,7 +58,7 @@ static int choose_default(const struct listener_options *options, char out[PATH_
 		return snprintf(out, PATH_MAX, "%s/socket", options->state_path) < PATH_MAX ? 0 : -ENAMETOOLONG;
 	else if (snprintf(parent, sizeof(parent), "%s/hrfs", runtime_dir) >= sizeof(parent))
 		return -ENAMETOOLONG;
-	r = statedir_below(parent, options->source, stem, sizeof(stem));
+	r = statedir_below_cut(parent, options->source, name_max(parent), stem, sizeof(stem));
 	if (r < 0)
 		return r;
 	return snprintf(out, PATH_MAX, "%s.sock", stem) < PATH_MAX ? 0 : -ENAMETOOLONG;
@@ -190,7 +208,9 @@ static enum exit_status refuse(const struct listener *listener, int error)
 		log_error("another mount, or another program, listens at the socket %s; -o socket=PATH chooses another", listener->path);
 		return STATUS_BUSY;
 	}
-	if (error == -ELOOP)
+	if (error == -ENAMETOOLONG)
+		log_error("the name of the socket %s is too long; a shorter one can be given with -o socket=PATH", listener->path);
+	else if (error == -ELOOP)
 		log_error("cannot make the socket %s: another user's symbolic link is on the way", listener->path);
 	else if (error == -EXDEV)
 		log_error("the socket %s would be inside the tree", listener->path);
@@ -208,7 +228,10 @@ enum exit_status listener_open(struct listener *listener, const struct listener_
 	*listener = (struct listener){ .fd = -1 };
 	r = choose(options, listener->path);
 	if (r < 0) {
-		log_error("no place for the socket: %s; see -o socket=PATH", strerror(-r));
+		if (r == -ENAMETOOLONG)
+			log_error("the path of the socket is too long; a shorter one can be given with -o socket=PATH");
+		else
+			log_error("no place for the socket: %s; see -o socket=PATH", strerror(-r));
 		return STATUS_STATE;
 	}
 	r = find_parent(listener->path, &walk, &name);

@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import stat
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -85,6 +86,41 @@ def test_every_path_in_the_mount_leads_to_socket_and_log(mount):
         assert os.getxattr(path, "user.hrfs.socket").decode() == mounted.socket
         assert os.getxattr(path, "user.hrfs.log").decode() == mounted.state
         assert os.listxattr(path) == []
+
+
+@pytest.mark.parametrize("name", ["n" * 70, "n" * 82, "n" * 255, "\u017e" * 127], ids=["70", "82", "255", "utf-8"])
+@pytest.mark.parametrize("of_user", [False, True])
+def test_any_program_can_connect_whatever_the_source_is_called(place, a_user, name, of_user):
+    """An address of a socket has room for 107 bytes."""
+    user = a_user if of_user else None
+    own = place + "/own"
+    # As short as /run/user/1000.
+    runtime_dir = tempfile.mkdtemp(dir="/tmp")
+    for path in (own, own + "/" + name, own + "/mnt", runtime_dir):
+        os.makedirs(path, exist_ok=True)
+        os.chown(path, user.pw_uid if user else os.geteuid(), -1)
+    done = mount_hrfs(own + "/" + name, own + "/mnt", "-o", f"state={own}/state", user=user,
+                      env={**os.environ, "XDG_RUNTIME_DIR": runtime_dir})
+    assert (done.returncode, done.stderr) == (0, "")
+
+    def ask():
+        path = os.getxattr(own + "/mnt", "user.hrfs.socket").decode()
+        with harness.Connection(path) as connection:
+            return [path, connection.ask({"sync": {}})["sync"]["seq"]]
+    try:
+        path, seq = harness.in_child(ask, user).value
+        assert seq >= 1 and path.startswith(f"{runtime_dir if of_user else '/run'}/hrfs/{name[:20]}")
+        path.encode("utf-8", errors="strict")
+    finally:
+        harness.abort_mounts(place)
+        shutil.rmtree(runtime_dir)
+
+
+def test_a_socket_with_a_name_that_is_too_long(folders, place):
+    source, point, _ = folders
+    for name in ("n" * 120, "n" * 255, "n" * 5000):
+        complains(mount_hrfs(source, point, "-o", f"state={place}/state,socket={place}/{name}"), "state",
+                  "too long", "a shorter one", "-o socket=PATH")
 
 
 def test_state_folder_and_socket_are_private(mount):

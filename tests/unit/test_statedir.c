@@ -120,6 +120,25 @@ static void the_longest_name_makes_a_folder_that_can_exist(void)
 	check(strlen(strrchr(out, '/') + 1) == NAME_MAX);
 }
 
+static void a_name_is_cut_between_characters(void)
+{
+	char out[PATH_MAX];
+
+	check(statedir_below_cut("/s", "/a/project", 4, out, sizeof(out)) == 0);
+	check(strcmp(out, "/s/proj-0f01de2605d30333") == 0);
+	check(statedir_below_cut("/s", "/a/project", 7, out, sizeof(out)) == 0);
+	check(strcmp(out, "/s/project-0f01de2605d30333") == 0);
+	check(statedir_below_cut("/s", "/a/a\u017e\u20ac", 3, out, sizeof(out)) == 0);
+	check(starts_with(out, "/s/a\u017e-"));
+	check(statedir_below_cut("/s", "/a/a\u017e\u20ac", 2, out, sizeof(out)) == 0);
+	check(starts_with(out, "/s/a-"));
+	check(statedir_below_cut("/s", "/a/a\u017e\u20ac", 5, out, sizeof(out)) == 0);
+	check(starts_with(out, "/s/a\u017e-"));
+	/* What is no UTF-8 is not cut to nothing. */
+	check(statedir_below_cut("/s", "/a/\x80\x80\x80\x80\x80\x80\x80\x80", 7, out, sizeof(out)) == 0);
+	check(starts_with(out, "/s/\x80\x80\x80\x80"));
+}
+
 static void what_does_not_fit_is_refused(void)
 {
 	char out[8] = "full";
@@ -141,6 +160,7 @@ int main(void)
 		unit(the_hash_does_not_change),
 		unit(the_root_directory_has_a_name_too),
 		unit(the_longest_name_makes_a_folder_that_can_exist),
+		unit(a_name_is_cut_between_characters),
 		unit(what_does_not_fit_is_refused),
 	};
 
