@@ -229,8 +229,7 @@ static int receive(const char *numbers, struct setup *setup, struct handover *ou
 		r = -errno;
 	if (r == 0)
 		r = set_inherited(setup, out, false);
-	setup->state.owner = setup->source_stat.st_uid;
-	setup->state.group = setup->source_stat.st_gid;
+	state_set_owner(&setup->state, &setup->source_stat);
 	return r;
 }
 

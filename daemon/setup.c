@@ -221,16 +221,16 @@ static enum exit_status open_state(struct setup *setup)
 		.source_stat = &setup->source_stat,
 		.under_stat = &under,
 	};
+	enum exit_status status = state_open(&setup->state, setup->options.state, &around);
 	const struct listener_options listener_options = {
 		.path = setup->options.socket,
 		.source_stat = &setup->source_stat,
 		.under_stat = &under,
 		.source = setup->source,
 		.state_path = setup->state.path,
-		.owner = setup->source_stat.st_uid,
+		.owner = setup->state.owner,
 		.group = setup->subscribers,
 	};
-	enum exit_status status = state_open(&setup->state, setup->options.state, &around);
 
 	return status == STATUS_OK ? listener_open(&setup->listener, &listener_options) : status;
 }

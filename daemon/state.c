@@ -213,6 +213,12 @@ static enum exit_status refuse(const struct state *state, int error)
 	return STATUS_STATE;
 }
 
+void state_set_owner(struct state *state, const struct stat *source_stat)
+{
+	state->owner = is_root() ? source_stat->st_uid : geteuid();
+	state->group = is_root() ? source_stat->st_gid : getegid();
+}
+
 enum exit_status state_open(struct state *state, const char *path, const struct state_around *around)
 {
 	scoped(walk_finish) struct walk walk = { .fd = -1 };
@@ -221,8 +227,7 @@ enum exit_status state_open(struct state *state, const char *path, const struct 
 	int r;
 
 	state->fd = -1;
-	state->owner = around->source_stat->st_uid;
-	state->group = around->source_stat->st_gid;
+	state_set_owner(state, around->source_stat);
 	status = locate(state, path, around, &walk);
 	if (status != STATUS_OK)
 		return status;

@@ -1,7 +1,7 @@
 /*
  * State: the folder of a mount's log.
  *
- * Private to the owner of the source, 0700, and never inside the tree or below the mount, where logging would itself be logged.
+ * Private to the owner of the mount, 0700, and never inside the tree or below the mount, where logging would itself be logged.
  */
 #pragma once
 
@@ -13,7 +13,7 @@
 struct state {
 	char path[PATH_MAX]; /* absolute, without links */
 	int fd;              /* owned; -1: none */
-	uid_t owner;         /* of the source */
+	uid_t owner;         /* of the mount, see state_set_owner() */
 	gid_t group;
 };
 
@@ -23,6 +23,9 @@ struct state_around {
 	const struct stat *source_stat;
 	const struct stat *under_stat;  /* the directory that is mounted over */
 };
+
+/** Whose the mount is: run by root the owner of the source, else who runs it. Whoever that is may connect, and own the folder. */
+void state_set_owner(struct state *state, const struct stat *source_stat);
 
 /**
  * Find or make the folder @path (NULL: the default for the source) and check that no other daemon uses it. Returns STATUS_OK, or another

@@ -309,7 +309,7 @@ static int start_server(struct worker *worker)
 	const struct setup *setup = worker->setup;
 	const struct server_options options = {
 		.listen_fd = setup->listener.fd,
-		.owner = setup->source_stat.st_uid,
+		.owner = setup->state.owner,
 		.group = setup->subscribers,
 		.root = setup->mountpoint.path,
 	};

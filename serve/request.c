@@ -226,7 +226,7 @@ static void restart(struct subscriber *subscriber, struct native_request *reques
 	uid_t uid = subscriber->peer.uid;
 
 	if (uid != 0 && uid != subscriber->hub->owner)
-		subscriber_fail(subscriber, -EACCES, "Only the owner of the tree and root may restart the daemon.");
+		subscriber_fail(subscriber, -EACCES, "Only the owner of the mount and root may restart the daemon.");
 	else
 		submit(subscriber, request, run_restart);
 }

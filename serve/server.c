@@ -77,7 +77,7 @@ static void serve(struct server *server, int fd)
 		refuse_with_error(fd, r, "The caller is not known.");
 	else if (!peer_is_allowed(&peer, fd, server->options.owner, server->options.group))
 		refuse_with_error(fd, -EACCES,
-				  "Only the owner of the tree and its group may connect.");
+				  "Only root, the owner of the mount and the group of its subscribers may connect.");
 	else if (server->hub.is_ending)
 		refuse_with_bye(fd, server->hub.reason);
 	else if (server->hub.count >= HUB_SUBSCRIBERS_MAX)

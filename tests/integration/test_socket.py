@@ -1,5 +1,6 @@
 """The native dialect of the socket, as hrfs-protocol(7) has it."""
 
+import contextlib
 import json
 import os
 import uuid
@@ -208,3 +209,40 @@ def test_a_user_may_connect_to_their_own_mount(mount, a_user):
             return connection.ask({"status": {}})["status"]["next"]
 
     assert harness.in_child(connect, a_user if harness.IS_ROOT else None).value >= 1
+
+
+def test_a_user_may_connect_to_their_own_mount_of_what_belongs_to_another(mount, a_user):
+    if not harness.IS_ROOT:
+        pytest.skip("it takes two users")
+    mounted = mount(start=False, user=a_user)
+    os.chown(mounted.source, 0, 0)
+    mounted.start()
+
+    def connect():
+        with harness.Connection(mounted.socket) as connection:
+            return connection.ask({"status": {}})["status"]["next"]
+    assert harness.in_child(connect, a_user).value >= 1
+
+    def restart():
+        with harness.Connection(mounted.socket) as connection:
+            return connection.ask({"restart": {}})
+    assert harness.in_child(restart, a_user).value == {"restart": {}}
+
+    def is_over():
+        with contextlib.suppress(OSError, AssertionError, KeyError):
+            status = mounted.status()
+            return status["restarts"] == 1 and not status["on_trial"]
+        return False
+    harness.wait_until(is_over, "the end of the restart")
+    assert harness.in_child(connect, a_user).value >= 1
+
+
+def test_who_is_not_allowed_is_told_who_is(mount, a_user):
+    mounted = mount()
+    os.chmod(mounted.socket, 0o666)
+
+    def ask():
+        with harness.Connection(mounted.socket) as connection:
+            return connection.receive()["error"]["message"]
+    assert harness.in_child(ask, a_user).value == \
+        "Only root, the owner of the mount and the group of its subscribers may connect."
