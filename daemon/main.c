@@ -50,8 +50,11 @@ static void set_process(const struct options *options)
 
 static enum exit_status print(const char *text)
 {
-	fputs(text, stdout);
-	return fflush(stdout) == 0 ? STATUS_OK : STATUS_SYSTEM;
+	/* A reader that has gone is no failure. */
+	if ((fputs(text, stdout) >= 0 && fflush(stdout) == 0) || errno == EPIPE)
+		return STATUS_OK;
+	log_error("cannot write: %m");
+	return STATUS_SYSTEM;
 }
 
 /* Relative paths have been resolved, and no place is kept busy by us. */

@@ -225,6 +225,13 @@ def test_times_of_access_are_for_root_to_choose(mount, a_user, option):
     complains(mount_hrfs(mounted.source, mounted.point, "-o", option, user=a_user), "permission", option, "only for root")
 
 
+@pytest.mark.parametrize("option", ["-V", "--help"])
+def test_what_cannot_be_printed_is_said(option):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([harness.MOUNT_HRFS, option], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (2, "mount.hrfs: cannot write: No space left on device\n")
+
+
 def test_version_and_help():
     assert mount_hrfs("-V").stdout.startswith("mount.hrfs ")
     done = mount_hrfs("-h")
