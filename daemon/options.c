@@ -286,7 +286,7 @@ static int apply_max_read(struct options *options, const struct option_row *row,
 {
 	uint64_t size;
 
-	if (!read_size(value, &size) || size > INT_MAX || (size != 0 && size < MAX_READ_MIN))
+	if (!read_size(value, &size) || size > INT_MAX || size < MAX_READ_MIN)
 		return complain(options, "%s=%s: not a number of bytes from %d on", row->name, value, MAX_READ_MIN);
 	options->max_read = size;
 	return 0;

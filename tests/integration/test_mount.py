@@ -508,7 +508,8 @@ def test_a_log_of_another_version(mount):
     complains(done, "log", mounted.state)
 
 
-@pytest.mark.parametrize("option", ["nonsense", "transport=pigeon", "passthrough=maybe", "max_read=x", "state="])
+@pytest.mark.parametrize("option", ["nonsense", "transport=pigeon", "passthrough=maybe", "max_read=x", "max_read=0", "max_read=4095",
+                                    "state="])
 def test_an_unknown_option_or_value(folders, option):
     source, point, options = folders
     complains(mount_hrfs(source, point, "-o", f"{options},{option}"), "usage", option.split("=")[0])
