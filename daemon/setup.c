@@ -183,6 +183,24 @@ static int find_group(const char *name, gid_t *out)
 	return 0;
 }
 
+/* Who has no privileges gives a file to groups of his own only. Where that cannot be known, making the socket tells. */
+static bool can_give_to(gid_t group)
+{
+	scoped(freep) gid_t *groups = NULL;
+	int count = getgroups(0, NULL);
+
+	if (geteuid() == 0 || group == getegid() || count < 0)
+		return true;
+	groups = malloc((count + 1) * sizeof(*groups));
+	if (!groups)
+		return true;
+	count = getgroups(count, groups);
+	for (int i = 0; i < count; i++)
+		if (groups[i] == group)
+			return true;
+	return count < 0;
+}
+
 static enum exit_status find_subscribers(struct setup *setup)
 {
 	const char *name = setup->options.subscribers;
@@ -191,8 +209,12 @@ static enum exit_status find_subscribers(struct setup *setup)
 	if (!name)
 		return STATUS_OK;
 	r = find_group(name, &setup->subscribers);
-	if (r == 0)
+	if (r == 0 && can_give_to(setup->subscribers))
 		return STATUS_OK;
+	if (r == 0) {
+		log_error("subscribers=%s: this user is not in that group, and so cannot give it the socket", name);
+		return STATUS_PERMISSION;
+	}
 	log_error("subscribers=%s: %s", name, r == -ENOENT ? "no such group" : strerror(-r));
 	return STATUS_USAGE;
 }

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import grp
 import json
 import os
 import shlex
@@ -513,6 +514,15 @@ def test_a_log_of_another_version(mount):
 def test_an_unknown_option_or_value(folders, option):
     source, point, options = folders
     complains(mount_hrfs(source, point, "-o", f"{options},{option}"), "usage", option.split("=")[0])
+
+
+def test_a_group_of_subscribers_that_the_user_is_not_in(folders, place, a_user):
+    source, point, _ = folders
+    for path in (place, source, point):
+        os.chown(path, a_user.pw_uid, a_user.pw_gid)
+    group = grp.getgrgid(0).gr_name
+    done = mount_hrfs(source, point, "-o", f"state={place}/state,socket={place}/socket,subscribers={group}", user=a_user)
+    complains(done, "permission", f"subscribers={group}", "not in that group")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--nonsense"], ["a", "b", "c"]], ids=["none", "option", "three"])
