@@ -38,6 +38,23 @@ static bool is_path(const char *word, const char *path)
 	return *path == '\0';
 }
 
+/* Returns false when there is no room. */
+static bool copy_word(const char *word, char *out, size_t size)
+{
+	for (; *word && *word != ' '; word++) {
+		if (size-- <= 1)
+			return false;
+		if (*word == '\\' && is_octal(word + 1)) {
+			*out++ = (word[1] - '0') << 6 | (word[2] - '0') << 3 | (word[3] - '0');
+			word += 3;
+		} else {
+			*out++ = *word;
+		}
+	}
+	*out = '\0';
+	return true;
+}
+
 /* The word after the path is of the mount, the last one of the line of its file system. */
 static void read_options(const char *path, const char *type, struct mounted *out)
 {
@@ -47,6 +64,11 @@ static void read_options(const char *path, const char *type, struct mounted *out
 	options += strspn(options, " ");
 	last = last ? last + 1 : "";
 	snprintf(out->options, sizeof(out->options), "%.*s,%.*s", (int)strcspn(options, " "), options, (int)strcspn(last, "\n"), last);
+}
+
+static bool is_fuse(const char *type)
+{
+	return strncmp(type, "fuse ", 5) == 0 || strncmp(type, "fuse.", 5) == 0;
 }
 
 static bool read_line(const char *line, const char *path, struct mounted *out)
@@ -65,7 +87,7 @@ static bool read_line(const char *line, const char *path, struct mounted *out)
 	type += 3;
 	out->id = id;
 	out->minor = minor;
-	out->is_fuse = strncmp(type, "fuse ", 5) == 0 || strncmp(type, "fuse.", 5) == 0;
+	out->is_fuse = is_fuse(type);
 	snprintf(out->type, sizeof(out->type), "%.*s", (int)strcspn(type, " "), type);
 	read_options(line + path_at, type, out);
 	return true;
@@ -82,6 +104,34 @@ int mounttable_find(const char *path, struct mounted *out)
 		return -errno;
 	while (getline(&line, &size, table) >= 0)
 		if (read_line(line, path, out))
+			found = 1;
+	return ferror(table) ? -EIO : found;
+}
+
+static bool has_source(const char *line, const char *source, char *out_path, size_t size)
+{
+	const char *type = strstr(line, " - ");
+	int path_at = 0;
+
+	(void)sscanf(line, "%*u %*u %*s %*s %n", &path_at);
+	if (!type || path_at == 0 || !is_fuse(type + 3))
+		return false;
+	type += 3;
+	type += strcspn(type, " ");
+	return is_path(type + strspn(type, " "), source) && copy_word(line + path_at, out_path, size);
+}
+
+int mounttable_find_source(const char *source, char *out_path, size_t size)
+{
+	scoped(fclosep) FILE *table = fopen("/proc/self/mountinfo", "re");
+	scoped(freep) char *line = NULL;
+	size_t room = 0;
+	int found = 0;
+
+	if (!table)
+		return -errno;
+	while (getline(&line, &room, table) >= 0)
+		if (has_source(line, source, out_path, size))
 			found = 1;
 	return ferror(table) ? -EIO : found;
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 
 enum { MOUNTTABLE_OPTIONS_SIZE = 256, MOUNTTABLE_TYPE_SIZE = 64 };
 
@@ -18,3 +19,8 @@ struct mounted {
 
 /** The uppermost mount at @path, an absolute path without links. Returns 1, 0 (nothing is mounted just there), or a negative errno. */
 int mounttable_find(const char *path, struct mounted *out);
+
+/**
+ * Where the FUSE file system is mounted last that names @source, a path, as what is mounted. Returns 1, 0 (nowhere), or a negative errno.
+ */
+int mounttable_find_source(const char *source, char *out_path, size_t size);

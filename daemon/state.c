@@ -7,6 +7,7 @@
 #include "base/statedir.h"
 #include "base/walk.h"
 #include "daemon/ancestry.h"
+#include "daemon/mounttable.h"
 #include "daemon/patience.h"
 
 #include <dirent.h>
@@ -191,14 +192,23 @@ static int try_lock(const struct state *state)
 	return 0;
 }
 
+/* Who uses it cannot be asked, but nearly always it is a mount of the same source, which the table of mounts shows. */
+static enum exit_status refuse_used(const struct state *state, const char *source)
+{
+	char point[PATH_MAX];
+
+	if (mounttable_find_source(source, point, sizeof(point)) == 1)
+		log_error("another mount uses the state folder %s: %s is mounted at %s; unmount that with: umount %s, or choose another folder with -o state=DIR",
+			  state->path, source, point, point);
+	else
+		log_error("another mount uses the state folder %s; unmount that, or choose another folder with -o state=DIR", state->path);
+	return STATUS_BUSY;
+}
+
 static enum exit_status refuse(const struct state *state, int error)
 {
 	const char *name;
 
-	if (error == -EBUSY) {
-		log_error("another mount uses the state folder %s", state->path);
-		return STATUS_BUSY;
-	}
 	if (error == -EPERM)
 		log_error("the state folder %s belongs to another user", state->path);
 	else if (error == -EMLINK && has_foreign_file(state, &name))
@@ -238,7 +248,7 @@ enum exit_status state_open(struct state *state, const char *path, const struct 
 		r = try_lock(state);
 	if (r == 0)
 		return STATUS_OK;
-	status = refuse(state, r);
+	status = r == -EBUSY ? refuse_used(state, around->source) : refuse(state, r);
 	state_close(state);
 	return status;
 }

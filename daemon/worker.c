@@ -62,7 +62,7 @@ static enum exit_status refuse_log(const struct worker *worker, int error)
 
 	switch (error) {
 	case -EBUSY:
-		log_error("another mount uses the state folder %s", path);
+		log_error("another mount uses the state folder %s; unmount that, or choose another folder with -o state=DIR", path);
 		return STATUS_BUSY;
 	case -EPROTO:
 		log_error("the log in %s is of another version of hrfs", path);

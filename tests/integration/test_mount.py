@@ -458,8 +458,20 @@ def test_a_state_that_another_mount_uses(mount, place):
     point = place + "/other"
     os.mkdir(point)
     done = mount_hrfs(mounted.source, point, "-o", f"state={mounted.state},socket={place}/other-socket")
-    complains(done, "busy", mounted.state)
+    complains(done, "busy", mounted.state, f"mounted at {mounted.point}", f"umount {mounted.point}", "-o state=DIR")
+    # Of which another source knows nothing.
+    other = place + "/other-source"
+    os.mkdir(other)
+    done = mount_hrfs(other, point, "-o", f"state={mounted.state},socket={place}/other-socket")
+    complains(done, "busy", mounted.state, "unmount that", "-o state=DIR")
     assert mounted.sync()
+
+
+def test_a_source_with_blanks_that_is_mounted_already(mount, place):
+    os.mkdir(place + "/a b")
+    mounted = mount(folder=place + "/a b", in_place=True)
+    complains(mount_hrfs(mounted.source, "-o", f"state={mounted.state},socket={place}/other-socket"), "busy",
+              f"{mounted.source} is mounted at {mounted.source};")
 
 
 def test_a_mount_waits_for_one_that_says_it_is_ending(folders, mount, place):
