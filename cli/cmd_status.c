@@ -191,7 +191,8 @@ static int add_column(struct libscols_table *table, const char *name, int flags,
 {
 	struct libscols_column *column = scols_table_new_column(table, name, 0, flags);
 
-	if (!column)
+	/* Text has its escapes already; those of the table would escape the backslash of \x once more. */
+	if (!column || scols_column_set_safechars(column, "\\") != 0)
 		return -ENOMEM;
 	return color ? scols_column_set_color(column, color) : 0;
 }

@@ -210,6 +210,14 @@ def test_status_as_json_is_the_servers_and_for_people_says_the_same(mounted):
         assert word in done.stdout
 
 
+def test_status_escapes_names_once(mount, place):
+    name = "a\x1b[31m\\x41\\b\n"
+    os.mkdir(os.path.join(place, name))
+    mounted = mount(source=os.path.join(place, name))
+    done = subprocess.run([harness.HRFS, "status", mounted.point], check=True, capture_output=True, text=True)
+    assert place + r"/a\x1b[31m\\x41\\b\n" in [line.split(maxsplit=1)[-1] for line in done.stdout.splitlines() if line]
+
+
 @pytest.mark.as_user
 @pytest.mark.parametrize("command", ["tail", "log", "status", "sync"])
 def test_help_and_a_wrong_option(command):
