@@ -5,9 +5,12 @@
 #include "base/scope.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- Options ---- */
 
@@ -80,10 +83,28 @@ int command_path(const struct command *command, int argc, char **argv, const cha
 
 /* ---- Failures ---- */
 
+/* Who entered a directory before a mount was made over it, or over one above, stays below the mount. The same path from the root leads into it. */
+static bool is_below_mount(const char *path)
+{
+	char whole[PATH_MAX], socket_path[4096];
+	size_t length;
+
+	if (path[0] == '/' || !getcwd(whole, sizeof(whole)))
+		return false;
+	length = strlen(whole);
+	if (snprintf(whole + length, sizeof(whole) - length, "/%s", path) >= sizeof(whole) - length)
+		return false;
+	return hrfs_find_socket(whole, socket_path, sizeof(socket_path)) == 0;
+}
+
 int command_no_mount(const char *path, int error)
 {
 	switch (error) {
 	case -ENOTTY:
+		if (is_below_mount(path)) {
+			log_error("%s: a mount lies over this directory, which was entered before; go there again with: cd \"$PWD\"", path);
+			break;
+		}
 		log_error("%s is not inside an hrfs mount; make one with: "
 			  "mount.hrfs SOURCE MOUNTPOINT",
 			  path);

@@ -218,6 +218,22 @@ def test_status_escapes_names_once(mount, place):
     assert place + r"/a\x1b[31m\\x41\\b\n" in [line.split(maxsplit=1)[-1] for line in done.stdout.splitlines() if line]
 
 
+@pytest.mark.parametrize("command", ["status", "sync", "restart"])
+def test_who_stands_below_the_mount_is_told_so(mount, command):
+    mounted = mount(start=False, in_place=True)
+    os.mkdir(mounted.source + "/d")
+    entered = [os.open(path, os.O_PATH) for path in (mounted.source, mounted.source + "/d")]
+    mounted.start()
+    for fd in entered:
+        done = subprocess.run([harness.HRFS, command], capture_output=True, text=True, preexec_fn=lambda: os.fchdir(fd),
+                              timeout=harness.PATIENCE_S)
+        os.close(fd)
+        assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
+        assert 'a mount lies over this directory' in done.stderr and 'cd "$PWD"' in done.stderr
+    done = subprocess.run([harness.HRFS, command, mounted.folder], capture_output=True, text=True)
+    assert "not inside an hrfs mount" in done.stderr
+
+
 @pytest.mark.as_user
 @pytest.mark.parametrize("command", ["tail", "log", "status", "sync"])
 def test_help_and_a_wrong_option(command):
