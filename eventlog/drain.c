@@ -178,8 +178,9 @@ static int pass(struct drain *drain)
 	uint64_t oldest = 0;
 	int r;
 
+	/* What a failed sync has lost is brought to the disk also where nothing follows it. */
 	if (journal_used(drain->journal) == 0)
-		return 0;
+		return durable_stored(drain->durable, seq);
 	r = store_batch(drain, &position, &seq);
 	if (r < 0)
 		return r;
@@ -199,10 +200,11 @@ static bool has_events(const struct drain *drain)
 
 int drain_run(struct drain *drain)
 {
-	int r = 0;
+	int r;
 
-	while (r == 0 && journal_used(drain->journal) > 0)
+	do {
 		r = pass(drain);
+	} while (r == 0 && journal_used(drain->journal) > 0);
 	return r;
 }
 

@@ -74,7 +74,7 @@ struct eventlog {
 	pthread_mutex_t deliver_mutex;  /* held while deliver is called; guards both */
 	eventlog_deliver_fn deliver;
 	void *deliver_userdata;
-	atomic_bool has_failed_to_sync; /* has been said */
+	atomic_bool has_failed_to_sync; /* has been said; until it works again */
 
 	pthread_mutex_t mutex; /* not on the road of a change */
 	struct slot slots[EVENTLOG_WRITERS_MAX];
@@ -379,7 +379,7 @@ int eventlog_start(struct eventlog *log)
 static int finish_files(struct eventlog *log)
 {
 	int drained = drain_run(log->drain);
-	int r = store_sync(log->store);
+	int r = durable_finish(log->durable);
 
 	store_close(log->store);
 	log->store = NULL;
@@ -556,13 +556,18 @@ void eventlog_on_news(struct eventlog *log, eventlog_deliver_fn deliver, void *u
 	pthread_mutex_unlock(&log->deliver_mutex);
 }
 
-/* The event is in the log, whatever the disk says: who runs the program is told, once. */
-static void sync_always(struct eventlog *log, uint64_t seq)
+/* Who runs the program is told, once. The drain may bring to the database what is lost in the journal. */
+static int sync_up_to(struct eventlog *log, uint64_t seq)
 {
 	int r = durable_sync(log->durable, seq);
 
 	if (r < 0 && !atomic_exchange(&log->has_failed_to_sync, true))
-		log_error("cannot bring the log to stable storage: %s", strerror(-r));
+		log_error("cannot bring the log to stable storage: %s; fsync fails until it is there", strerror(-r));
+	else if (r == 0 && atomic_load(&log->has_failed_to_sync) && atomic_exchange(&log->has_failed_to_sync, false))
+		log_warning("the log is on stable storage again");
+	if (r < 0 && log->is_started)
+		drain_kick(log->drain);
+	return r;
 }
 
 static void after_append(struct eventlog *log, uint64_t used, uint64_t seq)
@@ -571,7 +576,8 @@ static void after_append(struct eventlog *log, uint64_t used, uint64_t seq)
 	if (disarm(log) && !is_delivered(log))
 		wake_reader(log);
 	if (log->durability == EVENTLOG_ALWAYS)
-		sync_always(log, seq);
+		/* The event is in the log, whatever the disk says. */
+		(void)sync_up_to(log, seq);
 }
 
 static void append(struct eventlog *log, size_t room, struct intent *intent, struct event *event)
@@ -804,7 +810,7 @@ int eventlog_sync(struct eventlog *log)
 {
 	if (log->durability == EVENTLOG_PROCESS)
 		return 0;
-	return durable_sync(log->durable, journal_next_seq(log->journal) - 1);
+	return sync_up_to(log, journal_next_seq(log->journal) - 1);
 }
 
 void eventlog_stat(struct eventlog *log, struct eventlog_stat *out)

@@ -351,6 +351,16 @@ uint64_t journal_next_seq(const struct journal *journal)
 	return atomic_load(&journal->next_seq);
 }
 
+uint64_t journal_whole_seq(struct journal *journal)
+{
+	uint64_t seq;
+
+	pthread_mutex_lock(&journal->mutex);
+	seq = journal_next_seq(journal) - 1;
+	pthread_mutex_unlock(&journal->mutex);
+	return seq;
+}
+
 static uint64_t get_head(const struct journal *journal)
 {
 	return atomic_load_explicit(&journal->header->head, memory_order_acquire);

@@ -100,6 +100,9 @@ int journal_sync(struct journal *journal);
 /** Sequence number of the next event; those below are in the ring or the store. Any thread. */
 uint64_t journal_next_seq(const struct journal *journal);
 
+/** Last event, once none is being appended. Any thread. */
+uint64_t journal_whole_seq(struct journal *journal);
+
 /** Bytes of events that the drain has not taken. Any thread. */
 uint64_t journal_used(const struct journal *journal);
 

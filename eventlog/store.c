@@ -50,6 +50,7 @@ struct store {
 	sqlite3 *db;
 	char *path;     /* owned */
 	char *wal_path; /* owned */
+	int wal_fd;     /* owned: our own, so that each error of writing it is told to us as well */
 	char log_id[EVENTLOG_ID_SIZE];
 	bool is_new;
 	uint64_t last_seq;
@@ -93,6 +94,7 @@ void store_close(struct store *store)
 	pending_finish(&store->pending);
 	intern_destroy(store->paths);
 	intern_destroy(store->who);
+	closep(&store->wal_fd);
 	free(store->path);
 	free(store->wal_path);
 	free(store);
@@ -189,6 +191,16 @@ static void keep_as_found(sqlite3 *db, bool is_kept)
 	sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, (int)is_kept, NULL);
 }
 
+/*
+ * SQLite has made the WAL by now, and keeps it until the last connection is closed. Closing our descriptor drops no lock: SQLite locks the
+ * database and its -shm, not the WAL.
+ */
+static int open_wal(struct store *store)
+{
+	store->wal_fd = open(store->wal_path, O_RDWR | O_CLOEXEC);
+	return store->wal_fd < 0 ? -errno : 0;
+}
+
 static int open_store(struct store *store, const char *state_path, const char *log_id)
 {
 	int r;
@@ -225,6 +237,8 @@ static int open_store(struct store *store, const char *state_path, const char *l
 		return r;
 	r = read_last_seq(store);
 	if (r == 0)
+		r = open_wal(store);
+	if (r == 0)
 		keep_as_found(store->db, false);
 	return r;
 }
@@ -236,6 +250,7 @@ int store_open(const char *state_path, const char *log_id, struct store **out)
 
 	if (!store)
 		return -ENOMEM;
+	store->wal_fd = -1;
 	r = open_store(store, state_path, log_id);
 	if (r < 0)
 		return r;
@@ -545,18 +560,15 @@ void store_rollback(struct store *store)
 
 int store_sync(const struct store *store)
 {
-	/*
-	 * A descriptor of our own: closing it drops no lock, since SQLite locks the database and
-	 * its -shm, not the WAL.
-	 */
-	scoped(closep) int fd = open(store->wal_path, O_RDWR | O_CLOEXEC);
+	return fdatasync(store->wal_fd) < 0 ? -errno : 0;
+}
 
-	/* Without a WAL everything is in the database, and SQLite has synced that. */
-	if (fd < 0)
-		return errno == ENOENT ? 0 : -errno;
-	if (fdatasync(fd) < 0)
-		return -errno;
-	return 0;
+/* A WAL whose end is lost would, after a power loss, put old pages in front of newer ones of the database: so its end at 0 is synced, too. */
+int store_empty_wal(struct store *store)
+{
+	int code = sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+
+	return code == SQLITE_OK ? store_sync(store) : sql_errno(store->db, code);
 }
 
 uint64_t store_size(const struct store *store)

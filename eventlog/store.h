@@ -77,8 +77,17 @@ int store_commit(struct store *store, uint64_t last_seq);
 /** Drop the transaction, if there is one. */
 void store_rollback(struct store *store);
 
-/** Bring what has been committed to stable storage. Any thread. Returns 0 or a negative errno. */
+/**
+ * Bring what has been committed to stable storage. Any thread, one at a time. Returns 0 or a negative errno: what it was to write may be
+ * lost, and another call does not tell so.
+ */
 int store_sync(const struct store *store);
+
+/**
+ * Copy all of the WAL to the database, which SQLite then syncs, and begin it anew, so that nothing of what it had counts any more.
+ * Outside of a transaction. Returns 0 or a negative errno; -EBUSY: somebody reads what is in it.
+ */
+int store_empty_wal(struct store *store);
 
 /** Bytes of the database and its WAL. Any thread. */
 uint64_t store_size(const struct store *store);

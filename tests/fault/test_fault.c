@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { EVENTS = 1000, LIMIT_S = 100, DENSE = 100 };
 
@@ -181,9 +182,127 @@ static void log_outlives_a_failed_step_of_sqlite(void)
 	every_fault(INJECT_SQLITE, false);
 }
 
+/* ---- A sync that failed is not forgotten ---- */
+
+/* Any error of the writer's is one of the test. Returns the last seq. */
+static uint64_t write_some(struct eventlog *log, unsigned count)
+{
+	struct writer *writer = NULL;
+	struct event event = { .op = EVENT_MKDIR, .path = "d", .path_length = 1 };
+
+	check(writer_open(log, &writer) == 0);
+	while (count-- > 0)
+		check(writer_append(writer, &event) == 0);
+	writer_close(writer);
+	return event.seq;
+}
+
+static int sync_with_fault(struct eventlog *log, unsigned long n)
+{
+	int r;
+
+	inject_arm(INJECT_SYNC, n, false);
+	r = eventlog_sync(log);
+	check(inject_disarm());
+	return r;
+}
+
+static struct eventlog *begin_log(void)
+{
+	struct eventlog *log;
+
+	make_folder();
+	check(open_log(&log) == 0);
+	return log;
+}
+
+static void end_log(struct eventlog *log, uint64_t last)
+{
+	eventlog_close(log);
+	check(open_log(&log) == 0);
+	check(count_events(log) == last);
+	eventlog_close(log);
+	remove_folder();
+}
+
+static void events_of_a_journal_that_failed_are_synced_once_they_are_in_the_store(void)
+{
+	struct eventlog *log = begin_log();
+	uint64_t last = write_some(log, 10), seq;
+
+	check(sync_with_fault(log, 1) == -EIO);
+	check(eventlog_sync(log) == -EIO);
+	last = write_some(log, 10);
+	check(eventlog_sync(log) == -EIO);
+	check(eventlog_flush(log, &seq) == 0 && seq == last);
+	check(eventlog_sync(log) == 0);
+	end_log(log, last);
+}
+
+static void events_of_a_store_that_failed_are_synced_once_its_wal_begins_anew(void)
+{
+	struct eventlog *log = begin_log();
+	uint64_t last = write_some(log, 10), seq;
+	char wal[256];
+	struct stat st;
+
+	check(eventlog_flush(log, &seq) == 0);
+	/* The journal is the first that is synced. */
+	check(sync_with_fault(log, 2) == -EIO);
+	check(eventlog_sync(log) == -EIO);
+	last = write_some(log, 10);
+	check(eventlog_sync(log) == -EIO);
+	/* Neither does the drain believe in it while it cannot be emptied. */
+	inject_arm(INJECT_SYNC, 1, true);
+	check(eventlog_flush(log, &seq) == -EIO);
+	check(inject_disarm());
+	check(eventlog_sync(log) == -EIO);
+	check(eventlog_flush(log, &seq) == 0 && seq == last);
+	snprintf(wal, sizeof(wal), "%s/events.db-wal", folder);
+	check(stat(wal, &st) == 0 && st.st_size == 0);
+	check(eventlog_sync(log) == 0);
+	end_log(log, last);
+}
+
+static void a_log_that_failed_to_sync_mends_itself_while_nothing_happens(void)
+{
+	for (unsigned long n = 1; n <= 2; n++) {
+		struct eventlog *log = begin_log();
+		uint64_t last = write_some(log, 10), seq;
+
+		check(eventlog_start(log) == 0);
+		if (n == 2)
+			check(eventlog_flush(log, &seq) == 0);
+		check(sync_with_fault(log, n) == -EIO);
+		while (eventlog_sync(log) < 0)
+			usleep(1000);
+		end_log(log, last);
+	}
+}
+
+static void a_log_closed_while_its_store_is_suspect_counts_as_closed_only_when_it_is_whole(void)
+{
+	struct eventlog *log = begin_log();
+	uint64_t last = write_some(log, 10), seq;
+	struct eventlog_found found;
+	const struct eventlog_options options = { .state_fd = folder_fd, .state_path = folder };
+
+	check(eventlog_flush(log, &seq) == 0);
+	inject_arm(INJECT_SYNC, 2, true);
+	check(eventlog_sync(log) == -EIO);
+	eventlog_close(log);
+	check(inject_disarm());
+	check(eventlog_open(&options, &log, &found) == 0 && found.was_unclean);
+	end_log(log, last);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		unit(events_of_a_journal_that_failed_are_synced_once_they_are_in_the_store),
+		unit(events_of_a_store_that_failed_are_synced_once_its_wal_begins_anew),
+		unit(a_log_that_failed_to_sync_mends_itself_while_nothing_happens),
+		unit(a_log_closed_while_its_store_is_suspect_counts_as_closed_only_when_it_is_whole),
 		unit(log_outlives_a_failed_allocation),
 		unit(log_outlives_a_failed_write),
 		unit(log_outlives_a_disk_that_takes_no_more_writes),
