@@ -526,9 +526,10 @@ static void on_opened(struct supervisor *supervisor)
 	struct control_message message = { .kind = CONTROL_START };
 	enum exit_status status = STATUS_OK;
 
-	if (supervisor->phase != STARTING)
+	/* Told to stop meanwhile, it is needed all the same: it answers what is left, and ends when it is unmounted. */
+	if (supervisor->phase != STARTING && supervisor->phase != STOPPING)
 		return;
-	if (supervisor->fuse_fd < 0)
+	if (supervisor->fuse_fd < 0 && supervisor->phase == STARTING)
 		status = mount_tree(supervisor);
 	message.fd = supervisor->fuse_fd;
 	if (status == STATUS_OK && control_send(supervisor->control_fd, &message) == 0)

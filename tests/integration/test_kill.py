@@ -246,6 +246,29 @@ def test_workers_in_a_row_do_not_use_up_the_intents(mount):
     assert failed == 0
 
 
+@pytest.mark.parametrize("after_ms", [0, 1, 3, 10, 30, 100])
+def test_a_daemon_told_to_stop_while_a_new_worker_starts_ends_at_once(mount, after_ms):
+    """The new worker is not left waiting for a word that does not come."""
+    for number in range(3):
+        mounted = mount()
+        mounted.expect_stderr = True
+        os.mkdir(mounted.path("before"))
+        os.kill(mounted.status()["worker_pid"], signal.SIGKILL)
+        time.sleep(after_ms / 1000)
+        mounted.process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        mounted.exit_status = mounted.process.wait(harness.PATIENCE_S)
+        took = time.monotonic() - began
+        assert took < 2, f"try {number}: {took:.2f} s"
+        mounted.process = None
+        if mounted.exit_status:
+            # The word came before that of the death: nobody follows, and the next mount recovers.
+            assert "the worker did not end well" in mounted.stderr() and "cannot" not in mounted.stderr()
+            mounted.start()
+            mounted.stop()
+        mounted.check()
+
+
 # ---- Real programs, and kills that do not wait ----
 
 class Killer(threading.Thread):
