@@ -277,6 +277,10 @@ static int tell_no_history(const char *path, const struct place *place, int erro
 	case -EBADMSG:
 		log_error("%s: the log in %s is damaged", path, place->state);
 		break;
+	case -EROFS:
+		log_error("%s: the log in %s was not closed, and can only be read where files can be made beside it: copy the folder",
+			  path, place->state);
+		break;
 	default:
 		log_error("%s: cannot read the log in %s: %s", path, place->state,
 			  strerror(-error));

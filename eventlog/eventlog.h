@@ -267,7 +267,8 @@ struct eventlog_filter {
 
 /**
  * Read the events of a state folder that match. Sees the store and what a journal of a dead daemon still holds.
- * Returns 0, -ENOENT (no log there), -EPROTO (another version), -EBADMSG, or another negative errno.
+ * Returns 0, -ENOENT (no log there), -EPROTO (another version), -EBADMSG, -EROFS (not closed, and its folder cannot be written to), or
+ * another negative errno.
  */
 int eventlog_history_open(const char *state_path, const struct eventlog_filter *filter, struct eventlog_history **out);
 void eventlog_history_close(struct eventlog_history *history);

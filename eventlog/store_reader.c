@@ -8,10 +8,12 @@
 #include "proto/event.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* Of one store_reader_fetch(). */
 enum {
@@ -142,10 +144,10 @@ static int copy_filter(struct store_reader *reader, const struct eventlog_filter
 	return 0;
 }
 
-static int open_reader(struct store_reader *reader, const char *path,
+static int fill_reader(struct store_reader *reader, const char *name, int flags,
 		       const struct eventlog_filter *filter)
 {
-	int r = sql_open(path, SQLITE_OPEN_READONLY, &reader->db);
+	int r = sql_open(name, SQLITE_OPEN_READONLY | flags, &reader->db);
 
 	if (r < 0)
 		return r;
@@ -171,16 +173,78 @@ static int open_reader(struct store_reader *reader, const char *path,
 		       &reader->last);
 }
 
-int store_reader_open(const char *state_path, const struct eventlog_filter *filter,
-		      struct store_reader **out)
+static int open_reader(const char *name, int flags, const struct eventlog_filter *filter, struct store_reader **out)
 {
 	scoped(store_reader_closep) struct store_reader *reader = calloc(1, sizeof(*reader));
-	scoped(freep) char *path = NULL;
-	struct stat st;
 	int r;
 
 	if (!reader)
 		return -ENOMEM;
+	r = fill_reader(reader, name, flags, filter);
+	if (r < 0)
+		return r;
+	*out = take(reader);
+	return 0;
+}
+
+static bool has_wal(const char *path)
+{
+	scoped(freep) char *wal_path = NULL;
+	struct stat st;
+
+	if (asprintf(&wal_path, "%s-wal", path) < 0) {
+		wal_path = NULL;
+		return true;
+	}
+	return stat(wal_path, &st) < 0 ? errno != ENOENT : st.st_size > 0;
+}
+
+/* As an URI that says that nobody changes the file. What has a meaning in one is escaped. */
+static char *make_immutable_uri(const char *path)
+{
+	char *uri = NULL;
+	size_t size = 0;
+	FILE *stream = open_memstream(&uri, &size);
+
+	if (!stream)
+		return NULL;
+	fputs("file:", stream);
+	for (; *path; path++)
+		fprintf(stream, strchr("%?#", *path) ? "%%%02x" : "%c", (unsigned char)*path);
+	fputs("?immutable=1", stream);
+	if (fclose(stream) == 0)
+		return uri;
+	free(uri);
+	return NULL;
+}
+
+/*
+ * Where nothing can be made beside it, as in a snapshot, SQLite opens no database with a WAL: it wants to make the -shm. It reads one whose
+ * WAL is empty or gone if it is told that nobody can change it.
+ */
+static int open_where_nothing_can_be_made(const char *path, const struct eventlog_filter *filter,
+					  struct store_reader **out)
+{
+	scoped(freep) char *uri = NULL;
+
+	if (has_wal(path))
+		return -EROFS;
+	uri = make_immutable_uri(path);
+	return uri ? open_reader(uri, SQLITE_OPEN_URI, filter, out) : -ENOMEM;
+}
+
+static bool may_be_for_want_of_files(int error)
+{
+	return error == -ENOENT || error == -EROFS || error == -EACCES;
+}
+
+int store_reader_open(const char *state_path, const struct eventlog_filter *filter,
+		      struct store_reader **out)
+{
+	scoped(freep) char *path = NULL;
+	struct stat st;
+	int r;
+
 	if (asprintf(&path, "%s/events.db", state_path) < 0) {
 		path = NULL;
 		return -ENOMEM;
@@ -190,11 +254,10 @@ int store_reader_open(const char *state_path, const struct eventlog_filter *filt
 	/* SQLite would wait for the other end of a FIFO. */
 	if (!S_ISREG(st.st_mode))
 		return -EBADMSG;
-	r = open_reader(reader, path, filter);
-	if (r < 0)
-		return r;
-	*out = take(reader);
-	return 0;
+	r = open_reader(path, 0, filter, out);
+	if (may_be_for_want_of_files(r) && faccessat(AT_FDCWD, state_path, W_OK, AT_EACCESS) < 0)
+		r = open_where_nothing_can_be_made(path, filter, out);
+	return r;
 }
 
 int store_probe(const char *state_path)

@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+import disk_image
 import harness
 
 
@@ -262,3 +263,48 @@ def test_a_folder_that_may_not_be_looked_into_is_not_said_to_have_no_log(mount, 
                           preexec_fn=lambda: harness.become(a_user))
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and "permission denied" in done.stderr
+
+
+@pytest.fixture
+def state_on_a_disk(place, mount):
+    """A mount whose state is on a disk of its own, in a folder with a name that means something in an URI, and the disk."""
+    with disk_image.small_disk(os.path.join(place, "disk"), 20 << 20) as point:
+        mounted = mount(start=False, options="journal_size=1M")
+        mounted.state = os.path.join(point, "100% of it?#")
+        mounted.start()
+        for number in range(10):
+            os.mkdir(mounted.path(f"d{number}"))
+        yield mounted, point
+        mounted.destroy()
+        mounted.destroy = mounted.check = lambda: None
+
+
+def test_a_log_on_a_read_only_disk_is_read(state_on_a_disk):
+    mounted, disk = state_on_a_disk
+    mounted.stop()
+    # Before anybody has read it: a reader that may make files leaves them.
+    disk_image.run("mount", "-o", "remount,ro", disk)
+    done = subprocess.run([harness.HRFS, "log", mounted.state, "--json"], capture_output=True, text=True)
+    disk_image.run("mount", "-o", "remount,rw", disk)
+    assert done.returncode == 0 and done.stderr == ""
+    assert [json.loads(line) for line in done.stdout.splitlines()] == log(mounted, path=mounted.state)
+    assert done.stdout.count("\n") >= 12
+
+
+@pytest.mark.parametrize("has_shm", [True, False])
+def test_a_log_on_a_read_only_disk_that_was_not_closed_is_read_or_it_is_said_what_to_do(state_on_a_disk, has_shm):
+    mounted, disk = state_on_a_disk
+    mounted.sync()
+    mounted.kill_all()
+    harness.abort_mounts(mounted.folder)
+    if not has_shm:
+        os.unlink(f"{mounted.state}/events.db-shm")
+    disk_image.run("mount", "-o", "remount,ro", disk)
+    done = subprocess.run([harness.HRFS, "log", mounted.state, "--json"], capture_output=True, text=True)
+    disk_image.run("mount", "-o", "remount,rw", disk)
+    if has_shm:
+        assert done.returncode == 0 and done.stdout.count("\n") >= 11
+    else:
+        assert done.returncode == 1 and done.stdout == ""
+        assert done.stderr.count("\n") == 1 and "was not closed" in done.stderr and "copy the folder" in done.stderr
+    assert len(log(mounted, path=mounted.state)) >= 11
