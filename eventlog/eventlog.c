@@ -164,14 +164,21 @@ static bool should_replace(const struct journal *journal, size_t size)
 	       (journal_ring_size(journal) < size || journal_ring_size(journal) - size >= 65536);
 }
 
-/* The database gets three quarters of a quota, and more when the journal's usual size is less. */
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* The database gets three quarters of a quota, more when the journal's usual size is less, and of a small one what it needs. */
 static size_t wanted_journal_size(const struct eventlog_options *options)
 {
+	uint64_t size, most;
+
 	if (options->journal_size != 0 || options->quota == 0)
 		return options->journal_size;
-	if (options->quota / 4 < JOURNAL_RING_MIN)
-		return JOURNAL_RING_MIN;
-	return options->quota / 4 < JOURNAL_RING_USUAL ? options->quota / 4 : JOURNAL_RING_USUAL;
+	most = journal_ring_within(options->quota > EVENTLOG_STORE_MIN ? options->quota - EVENTLOG_STORE_MIN : 0);
+	size = smaller(smaller(options->quota / 4, most), JOURNAL_RING_USUAL);
+	return size < JOURNAL_RING_MIN ? JOURNAL_RING_MIN : size;
 }
 
 /* Either file knows the log's id when the other is gone. */

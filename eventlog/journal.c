@@ -304,6 +304,15 @@ size_t journal_file_size(const struct journal *journal)
 	return JOURNAL_RING_OFFSET + journal->ring_size;
 }
 
+size_t journal_ring_within(uint64_t file_size)
+{
+	uint64_t size = file_size > JOURNAL_RING_OFFSET ? file_size - JOURNAL_RING_OFFSET : 0;
+
+	if (size > JOURNAL_RING_MAX)
+		size = JOURNAL_RING_MAX;
+	return size - size % sysconf(_SC_PAGESIZE);
+}
+
 bool journal_is_clean(const struct journal *journal)
 {
 	return journal->header->is_clean;

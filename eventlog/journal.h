@@ -64,6 +64,9 @@ size_t journal_ring_size(const struct journal *journal);
 /** Bytes of the whole file. */
 size_t journal_file_size(const struct journal *journal);
 
+/** Bytes of the largest ring that a file of @file_size bytes can have; 0 when it can have none. */
+size_t journal_ring_within(uint64_t file_size);
+
 /** Whether the last user closed it. Before journal_recover(). */
 bool journal_is_clean(const struct journal *journal);
 

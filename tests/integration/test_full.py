@@ -305,9 +305,10 @@ def log_bytes(mounted):
     return total
 
 
-def test_a_log_never_grows_above_its_quota_and_a_larger_one_lets_changes_go_on(mount):
+@pytest.mark.parametrize("journal", ["journal_size=1M,", ""], ids=["small journal", "usual journal"])
+def test_a_log_never_grows_above_its_quota_and_a_larger_one_lets_changes_go_on(mount, journal):
     quota = 8 << 20
-    mounted = mount(start=False, options="journal_size=1M,log-quota=8M")
+    mounted = mount(start=False, options=f"{journal}log-quota=8M")
     mounted.expect_stderr = True
     mounted.start()
     with pytest.raises(OSError) as caught:
@@ -320,10 +321,19 @@ def test_a_log_never_grows_above_its_quota_and_a_larger_one_lets_changes_go_on(m
     assert mounted.status()["log_error"] == "EDQUOT" and mounted.status()["log_quota"] == quota
     mounted.stop()
     assert log_bytes(mounted) <= quota
-    mounted.options = "journal_size=1M,log-quota=32M"
+    mounted.options = f"{journal}log-quota=32M"
     mounted.start()
     harness.wait_until(lambda: can_change(mounted, "again"), "changes to go on")
     harness.wait_until(lambda: can_store(mounted), "the log's disk to be written to")
+
+
+@pytest.mark.parametrize("kib", [8 << 10, (8 << 10) + 1, 8500, 9 << 10, 12 << 10, 64 << 10])
+def test_every_quota_from_the_smallest_on_has_room_for_the_usual_journal(mount, kib):
+    mounted = mount(start=False, options=f"log-quota={kib}K")
+    mounted.start()
+    storm_until_done(mounted, "some", 100)
+    mounted.sync()
+    assert log_bytes(mounted) <= kib << 10
 
 
 @pytest.mark.parametrize("options, status", [("log-quota=1M", STATUS_USAGE), ("log-quota=none", STATUS_USAGE),
