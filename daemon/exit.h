@@ -13,7 +13,7 @@ enum exit_status {
 	STATUS_MOUNT_POINT = 4, /* the mount point is missing, no directory, or inside the source */
 	STATUS_BUSY = 5,        /* another mount uses this state folder or socket */
 	STATUS_STATE = 6,       /* the state folder or the socket cannot be made or written, or is inside the tree */
-	STATUS_LOG = 7,         /* the log is damaged or of another version */
+	STATUS_LOG = 7,         /* the log is damaged, full, or of another version */
 	STATUS_FUSE = 8,        /* the kernel's side is missing: /dev/fuse, fusermount3, io_uring, passthrough */
 	STATUS_PERMISSION = 9,  /* not allowed to this user */
 	STATUS_MOUNT = 32,      /* mounting failed for another reason */

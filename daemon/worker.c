@@ -105,11 +105,28 @@ static int open_log(struct worker *worker)
 	return r;
 }
 
+static struct event make_event(enum event_op op)
+{
+	return (struct event){ .op = op, .origin = EVENT_VFS, .path = "", .comm = "" };
+}
+
 static int append(struct worker *worker, enum event_op op)
 {
-	struct event event = { .op = op, .origin = EVENT_VFS, .path = "", .comm = "" };
+	struct event event = make_event(op);
 
 	return writer_append(worker->writer, &event);
+}
+
+/* Whether it can be logged that the tree is mounted. Before anything else is said of a full log, or done to the tree. */
+static bool has_room(struct worker *worker)
+{
+	const struct event event = make_event(EVENT_MOUNTED);
+	int r = writer_begin(worker->writer, 0, 0, &event);
+
+	writer_end(worker->writer);
+	if (r < 0)
+		log_error("the log in %s is full: %s", worker->setup->state.path, eventlog_reason(worker->log, r));
+	return r == 0;
 }
 
 /* Everything that can be done before the tree is mounted. */
@@ -120,9 +137,11 @@ static enum exit_status begin(struct worker *worker)
 	if (r == 0)
 		r = state_give_to_owner(&worker->setup->state);
 	if (r == 0)
-		r = eventlog_start(worker->log);
-	if (r == 0)
 		r = writer_open(worker->log, &worker->writer);
+	if (r == 0 && !worker->options->is_takeover && !has_room(worker))
+		return STATUS_LOG;
+	if (r == 0)
+		r = eventlog_start(worker->log);
 	if (r == 0 && !worker->options->is_takeover)
 		r = fs_settle_orphans(worker->setup->source_fd, worker->log);
 	return r < 0 ? refuse_log(worker, r) : STATUS_OK;

@@ -220,13 +220,23 @@ static void take_sample(struct drain *drain)
 	drain->samples[drain->newest] = (struct sample){ now_ms, journal_next_seq(drain->journal) };
 }
 
-static const char *reason(int error)
+const char *drain_reason(const struct drain *drain, int error)
 {
-	if (error == -EBADMSG)
+	switch (error) {
+	case -EBADMSG:
 		return "the database is damaged; the next mount sets it aside";
-	if (error == -ENOENT)
+	case -ENOENT:
 		return "events.db was removed or replaced; the next mount makes it anew";
-	return strerror(-error);
+	case -ENOSPC:
+		return "its disk is full; make room there";
+	case -EDQUOT:
+		return store_has_quota(drain->store) ? "log-quota is reached; mount with a larger one" :
+						       "the quota of its owner on its disk is reached; make room there";
+	case -EBUSY:
+		return "another program holds a write transaction on it";
+	default:
+		return strerror(-error);
+	}
 }
 
 /* Tell those who wait, and once those who run the program. */
@@ -246,7 +256,7 @@ static void report(struct drain *drain, int r)
 	if (r == -EBUSY && !was_failing)
 		log_warning("another program holds a write transaction on the log; changes wait when the journal is full");
 	else if (r && !was_failing)
-		log_error("cannot write to the log: %s", reason(r));
+		log_error("cannot write to the log: %s", drain_reason(drain, r));
 	if (!r && was_failing)
 		log_warning("the log can be written to again");
 }

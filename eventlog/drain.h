@@ -70,5 +70,8 @@ void drain_raise_oldest(struct drain *drain, uint64_t seq);
 /** 0, or the negative errno that keeps it from writing. Any thread. */
 int drain_error(struct drain *drain);
 
+/** Why the store cannot be written to, and what to do about it: part of a sentence. @error is what keeps it from that. Static. */
+const char *drain_reason(const struct drain *drain, int error);
+
 /** Events a second over about the last ten seconds. Any thread. */
 double drain_rate(struct drain *drain);

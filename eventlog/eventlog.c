@@ -69,6 +69,7 @@ struct eventlog {
 	struct durable *durable;
 	struct drain *drain;
 	bool is_started;
+	int found_error; /* what kept the store from being written to when it was opened; 0: nothing */
 
 	atomic_bool is_armed;           /* the reader wants a write to news_fd */
 	pthread_mutex_t deliver_mutex;  /* held while deliver is called; guards both */
@@ -256,6 +257,11 @@ static void collect_orphans(struct eventlog *log)
 	}
 }
 
+static bool is_full(int error)
+{
+	return error == -ENOSPC || error == -EDQUOT;
+}
+
 static int recover(struct eventlog *log, int state_fd, bool is_coherent, struct eventlog_found *found)
 {
 	uint64_t stored = last_stored(log);
@@ -285,8 +291,12 @@ static int recover(struct eventlog *log, int state_fd, bool is_coherent, struct 
 	r = drain_run(log->drain);
 	if (r == 0)
 		journal_tell_gap(log->journal);
+	if (!is_full(r) && r != -EBUSY)
+		return r;
 	/* A full disk or a busy database can wait: the events are safe where they are. */
-	return r == -ENOSPC || r == -EDQUOT || r == -EBUSY ? 0 : r;
+	log->found_error = r;
+	journal_set_error(log->journal, r == -EBUSY ? 0 : r);
+	return 0;
 }
 
 static int set_quota(struct eventlog *log)
@@ -386,13 +396,15 @@ int eventlog_start(struct eventlog *log)
 static int finish_files(struct eventlog *log)
 {
 	int drained = drain_run(log->drain);
+	bool is_known = drain_error(log->drain) || log->found_error;
 	int r = durable_finish(log->durable);
 
 	store_close(log->store);
 	log->store = NULL;
 	if (r == 0)
 		r = journal_mark_clean(log->journal);
-	return r < 0 ? r : drained;
+	/* Events that wait in the journal for room are in the log; that there is none has been said. */
+	return r < 0 || (is_full(drained) && is_known) ? r : drained;
 }
 
 void eventlog_say_ending(struct eventlog *log)
@@ -818,6 +830,13 @@ int eventlog_sync(struct eventlog *log)
 	if (log->durability == EVENTLOG_PROCESS)
 		return 0;
 	return sync_up_to(log, journal_next_seq(log->journal) - 1);
+}
+
+const char *eventlog_reason(const struct eventlog *log, int error)
+{
+	int cause = log->is_started ? drain_error(log->drain) : log->found_error;
+
+	return drain_reason(log->drain, cause ? cause : error);
 }
 
 void eventlog_stat(struct eventlog *log, struct eventlog_stat *out)

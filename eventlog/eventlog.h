@@ -232,6 +232,12 @@ bool eventlog_arm(struct eventlog *log, uint64_t next_seq);
 /** Wait until everything before the call is in the store (SQLite), where other processes see it. Returns the last such seq. */
 int eventlog_flush(struct eventlog *log, uint64_t *out_seq);
 
+/**
+ * Why eventlog_flush() or writer_begin() failed with @error, and what to do about it: part of a sentence, after "the log cannot be written: ".
+ * Any thread. Static.
+ */
+const char *eventlog_reason(const struct eventlog *log, int error);
+
 /** P4: wait until everything before the call is on stable storage. Does nothing with EVENTLOG_PROCESS. Returns 0 or a negative errno. */
 int eventlog_sync(struct eventlog *log);
 

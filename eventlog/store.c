@@ -294,6 +294,11 @@ void store_set_quota(struct store *store, uint64_t bytes)
 	store->quota = bytes;
 }
 
+bool store_has_quota(const struct store *store)
+{
+	return store->quota > 0;
+}
+
 int store_shrink(struct store *store)
 {
 	return sql_exec(store->db, "PRAGMA wal_checkpoint(TRUNCATE)");

@@ -38,6 +38,9 @@ void store_closep(struct store **store);
  */
 void store_set_quota(struct store *store, uint64_t bytes);
 
+/** Whether there is one. */
+bool store_has_quota(const struct store *store);
+
 /** Empty the WAL, outside of a transaction. Returns 0 or a negative errno. */
 int store_shrink(struct store *store);
 

@@ -28,7 +28,7 @@ struct request_job {
 	const struct server_hooks *hooks;
 	int result;   /* 0 or a negative errno */
 	uint64_t seq; /* the answer */
-	char refusal[256]; /* of a restart: why not */
+	char refusal[256]; /* why not: a sentence */
 };
 
 void request_write_error(struct bytes *out, int error, const char *message)
@@ -83,11 +83,18 @@ static void subscribe(struct subscriber *subscriber, const struct native_request
 
 /* ---- Sync, manual, restart: by the helper ---- */
 
+static void explain(struct request_job *job)
+{
+	if (job->result < 0)
+		snprintf(job->refusal, sizeof(job->refusal), "The log cannot be written: %s.", eventlog_reason(job->log, job->result));
+}
+
 static void run_sync(struct helper_job *base)
 {
 	struct request_job *job = (struct request_job *)base;
 
 	job->result = eventlog_flush(job->log, &job->seq);
+	explain(job);
 }
 
 /*
@@ -142,6 +149,7 @@ static void run_manual(struct helper_job *base)
 	struct request_job *job = (struct request_job *)base;
 
 	job->result = append_manual(job);
+	explain(job);
 }
 
 static void run_restart(struct helper_job *base)
@@ -181,8 +189,7 @@ static void job_done(struct helper_job *base)
 	if (subscriber) {
 		subscriber->job = NULL;
 		if (job->result < 0) {
-			subscriber_fail(subscriber, job->result,
-					job->refusal[0] ? job->refusal : "The log cannot be written.");
+			subscriber_fail(subscriber, job->result, job->refusal);
 		} else {
 			write_job_answer(&subscriber->answers, job);
 			subscriber_answered(subscriber);

@@ -146,12 +146,17 @@ def fill_log(mounted, state_disk, name="storm"):
     ballast = os.path.join(state_disk, "ballast")
     disk_image.fill(ballast, leave=ROOM)
     made = storm_until(mounted, name, is_enospc)
-    # An event with a long name did not fit; now take what is left, to the last short one.
+    return ballast, made + take_the_last_room(mounted, "old")
+
+
+def take_the_last_room(mounted, name):
+    """An event with a long name did not fit; now take what is left, to the last short one. Returns how many were made."""
+    made = 0
     with pytest.raises(OSError):
         while True:
-            os.chmod(mounted.path("old"), 0o644)
+            os.chmod(mounted.path(name), 0o755)
             made += 1
-    return ballast, made
+    return made
 
 
 def test_a_full_log_refuses_changes_before_they_are_made_and_goes_on_when_there_is_room(state_disk, mount, mode, show):
@@ -305,6 +310,36 @@ def log_bytes(mounted):
     return total
 
 
+def check_that_reason_is_said(mounted, reason):
+    failed = subprocess.run([harness.HRFS, "sync", mounted.point], capture_output=True, text=True,
+                            timeout=harness.PATIENCE_S)
+    assert failed.returncode == 1 and failed.stderr.count("\n") == 1 and reason in failed.stderr
+    assert f"{CANNOT_WRITE}: {reason}\n" in mounted.stderr()
+
+
+def check_that_full_log_is_refused_in_a_line(mounted, reason):
+    assert "not closed cleanly" not in mounted.stderr(), "what is in the journal is in the log"
+    failed = subprocess.run(mounted.command(), capture_output=True, text=True, timeout=harness.PATIENCE_S)
+    assert failed.returncode == STATUS_LOG
+    assert failed.stderr == f"mount.hrfs: the log in {mounted.state} is full: {reason}\n"
+    assert harness.mounts_below(mounted.folder) == []
+
+
+def test_a_log_whose_disk_is_full_is_refused_and_it_is_said_what_to_do(state_disk, mount):
+    mounted = mount_on(mount, state_disk)
+    mounted.expect_stderr = True
+    mounted.start()
+    with end_of(mounted):
+        write(mounted.path("old"), b"what was there")
+        ballast, _ = fill_log(mounted, state_disk)
+        check_that_reason_is_said(mounted, "its disk is full; make room there")
+        mounted.stop()
+        check_that_full_log_is_refused_in_a_line(mounted, "its disk is full; make room there")
+        os.unlink(ballast)
+        mounted.start()
+        os.mkdir(mounted.path("after"))
+
+
 @pytest.mark.parametrize("journal", ["journal_size=1M,", ""], ids=["small journal", "usual journal"])
 def test_a_log_never_grows_above_its_quota_and_a_larger_one_lets_changes_go_on(mount, journal):
     quota = 8 << 20
@@ -319,7 +354,13 @@ def test_a_log_never_grows_above_its_quota_and_a_larger_one_lets_changes_go_on(m
     assert is_enospc(caught.value)
     assert log_bytes(mounted) > quota // 2, "most of the quota is of use"
     assert mounted.status()["log_error"] == "EDQUOT" and mounted.status()["log_quota"] == quota
+    check_that_reason_is_said(mounted, "log-quota is reached; mount with a larger one")
     mounted.stop()
+    # Closing it has made a little room.
+    mounted.start()
+    take_the_last_room(mounted, "0-" + "x" * 180)
+    mounted.stop()
+    check_that_full_log_is_refused_in_a_line(mounted, "log-quota is reached; mount with a larger one")
     assert log_bytes(mounted) <= quota
     mounted.options = f"{journal}log-quota=32M"
     mounted.start()
