@@ -38,13 +38,26 @@ static void doze(void)
 	nanosleep(&(struct timespec){ .tv_nsec = 1000 * 1000 }, NULL);
 }
 
-static void bind_to(pthread_t thread, int processor)
+static cpu_set_t only(int processor)
 {
 	cpu_set_t set;
 
 	CPU_ZERO(&set);
 	CPU_SET(processor, &set);
+	return set;
+}
+
+static void bind_to(pthread_t thread, int processor)
+{
+	const cpu_set_t set = only(processor);
+
 	check(pthread_setaffinity_np(thread, sizeof(set), &set) == 0);
+}
+
+/* It never joins: where it may run, the threads may when nobody is followed. */
+static void set_first_thread(cpu_set_t set)
+{
+	check(sched_setaffinity(getpid(), sizeof(set), &set) == 0);
 }
 
 static void *run(void *argument)
@@ -362,9 +375,9 @@ static void with_one_processor_there_is_nothing_to_choose(void)
 	struct follow *follow;
 
 	find_processors();
-	bind_to(pthread_self(), first);
+	set_first_thread(only(first));
 	check(follow_create(LIMIT, &follow) == -EOPNOTSUPP);
-	check(sched_setaffinity(0, sizeof(all), &all) == 0);
+	set_first_thread(all);
 	follow_join(NULL);
 	check(!follow_answered(NULL, 1) && !follow_is_bound(NULL));
 	follow_rest(NULL);
@@ -372,7 +385,8 @@ static void with_one_processor_there_is_nothing_to_choose(void)
 	follow_destroy(NULL);
 }
 
-int main(void)
+/* Not on the first thread. */
+static void *test_all(void *failures)
 {
 	const struct CMUnitTest tests[] = {
 		unit(all_threads_go_to_who_asks_many_times),
@@ -388,5 +402,16 @@ int main(void)
 		unit(with_one_processor_there_is_nothing_to_choose),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	*(int *)failures = cmocka_run_group_tests(tests, NULL, NULL);
+	return NULL;
+}
+
+int main(void)
+{
+	pthread_t thread;
+	int failures = 1;
+
+	if (pthread_create(&thread, NULL, test_all, &failures) == 0)
+		pthread_join(thread, NULL);
+	return failures;
 }
