@@ -20,7 +20,7 @@ enum {
 	WORTH = 4,                     /* it was worth it when as many times the patience came in a row */
 	APART_NS = 250 * 1000,         /* requests that come more slowly than this in the mean are not worth it */
 	LOOK_AGAIN_NS = 1000 * 1000,   /* the scheduler may have moved the program: seen after that time */
-	PROCESSOR_FIELD = 39,          /* of /proc/PID/stat (proc_pid_stat(5)), counted from 1 */
+	PROCESSOR_FIELD = 39,          /* of /proc/PID/task/TID/stat (proc_pid_stat(5)), counted from 1 */
 	STATE_FIELD = 3,               /* the first one behind the name, which may hold anything */
 };
 
@@ -93,7 +93,8 @@ static int processor_of(pid_t tid)
 	char text[1024], *at;
 	ssize_t length;
 
-	snprintf(text, sizeof(text), "/proc/%d/stat", tid);
+	/* /proc/TID/stat adds up the times of all threads of its process. */
+	snprintf(text, sizeof(text), "/proc/%d/task/%d/stat", tid, tid);
 	fd = open(text, O_RDONLY | O_CLOEXEC);
 	length = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
 	if (length < 0)

@@ -1,5 +1,6 @@
 #include "fusefs/follow.h"
 
+#include "base/clock.h"
 #include "check.h"
 
 #include <errno.h>
@@ -9,7 +10,7 @@
 #include <stdbool.h>
 #include <time.h>
 
-enum { LIMIT = 4, MANY = 100, SHORT = 20, NAMELESS = 0, NO_THREAD = 1 << 30 };
+enum { LIMIT = 4, MANY = 100, SHORT = 20, NAMELESS = 0, NO_THREAD = 1 << 30, MS_NS = 1000 * 1000, CROWD = 1000 };
 
 /* A program that has asked and waits: a thread on one processor, which wakes up now and then. */
 struct program {
@@ -370,6 +371,57 @@ static void who_cannot_be_found_is_not_followed(void)
 	finish(follow);
 }
 
+static void *pass(void *gate)
+{
+	pthread_mutex_lock(gate);
+	pthread_mutex_unlock(gate);
+	return NULL;
+}
+
+/* The fastest row up to a look at where the program is. */
+static int64_t fastest_row_ns(struct follow *follow, pid_t tid)
+{
+	int64_t fastest_ns = INT64_MAX;
+
+	for (int i = 0; i < 200; i++) {
+		int64_t start_ns = clock_now_ns(), took_ns;
+
+		while (!follow_is_bound(follow) && clock_now_ns() - start_ns < MS_NS)
+			ask(follow, tid, 1);
+		took_ns = clock_now_ns() - start_ns;
+		if (took_ns < fastest_ns)
+			fastest_ns = took_ns;
+		ask(follow, NAMELESS, 1);
+	}
+	return fastest_ns;
+}
+
+static void who_has_many_threads_costs_no_more(void)
+{
+	struct follow *follow = begin();
+	struct program program;
+	pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+	pthread_t threads[CROWD];
+	pthread_attr_t small;
+	int64_t alone_ns, among_many_ns;
+
+	start(&program, second);
+	alone_ns = fastest_row_ns(follow, program.tid);
+	pthread_mutex_lock(&gate);
+	pthread_attr_init(&small);
+	pthread_attr_setstacksize(&small, 64 * 1024);
+	for (int i = 0; i < CROWD; i++)
+		check(pthread_create(&threads[i], &small, pass, &gate) == 0);
+	pthread_attr_destroy(&small);
+	among_many_ns = fastest_row_ns(follow, program.tid);
+	pthread_mutex_unlock(&gate);
+	for (int i = 0; i < CROWD; i++)
+		pthread_join(threads[i], NULL);
+	end(&program);
+	finish(follow);
+	check(among_many_ns < 2 * alone_ns);
+}
+
 static void with_one_processor_there_is_nothing_to_choose(void)
 {
 	struct follow *follow;
@@ -399,6 +451,7 @@ static void *test_all(void *failures)
 		unit(who_asks_slowly_is_not_followed),
 		unit(binding_is_told_of),
 		unit(who_cannot_be_found_is_not_followed),
+		unit(who_has_many_threads_costs_no_more),
 		unit(with_one_processor_there_is_nothing_to_choose),
 	};
 
