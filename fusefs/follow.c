@@ -21,6 +21,7 @@ enum {
 	APART_NS = 250 * 1000,         /* requests that come more slowly than this in the mean are not worth it */
 	LOOK_AGAIN_NS = 1000 * 1000,   /* the scheduler may have moved the program: seen after that time */
 	PROCESSOR_FIELD = 39,          /* of /proc/PID/task/TID/stat (proc_pid_stat(5)), counted from 1 */
+	POLICY_FIELD = 41,
 	STATE_FIELD = 3,               /* the first one behind the name, which may hold anything */
 };
 
@@ -86,11 +87,26 @@ void follow_destroy(struct follow *follow)
 	free(follow);
 }
 
-/* Where the program's thread runs, or ran before it began to wait. Returns -1 if that cannot be had. */
+/* The value of a field that comes after @at, which is in the field @from. Returns -1 if there is none. */
+static int field_of(const char *at, int from, int field)
+{
+	for (; at && from < field; from++)
+		at = strchr(at + 1, ' ');
+	return at ? atoi(at) : -1;
+}
+
+/* Next to one that runs in real time nobody has a turn until it waits. */
+static bool leaves_time(int policy)
+{
+	return policy != SCHED_FIFO && policy != SCHED_RR && policy != SCHED_DEADLINE;
+}
+
+/* Where the program's thread runs, or ran before it began to wait. Returns -1 if that cannot be had, or is not to be shared. */
 static int processor_of(pid_t tid)
 {
 	scoped(closep) int fd = -1;
-	char text[1024], *at;
+	char text[1024];
+	const char *name_end;
 	ssize_t length;
 
 	/* /proc/TID/stat adds up the times of all threads of its process. */
@@ -100,10 +116,10 @@ static int processor_of(pid_t tid)
 	if (length < 0)
 		return -1;
 	text[length] = '\0';
-	at = strrchr(text, ')');
-	for (int field = STATE_FIELD - 1; at && field < PROCESSOR_FIELD; field++)
-		at = strchr(at + 1, ' ');
-	return at ? atoi(at) : -1;
+	name_end = strrchr(text, ')');
+	if (!leaves_time(field_of(name_end, STATE_FIELD - 1, POLICY_FIELD)))
+		return -1;
+	return field_of(name_end, STATE_FIELD - 1, PROCESSOR_FIELD);
 }
 
 static void fill(struct follow *follow, int processor, cpu_set_t *set)

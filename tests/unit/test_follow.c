@@ -371,6 +371,34 @@ static void who_cannot_be_found_is_not_followed(void)
 	finish(follow);
 }
 
+/* Next to it the threads would get no time, however long it computes. */
+static void who_is_in_real_time_is_not_followed(void)
+{
+	const struct sched_param lowest = { .sched_priority = 1 }, none = { 0 };
+	struct follow *follow = begin();
+	struct program program;
+	bool is_permitted;
+
+	start(&program, second);
+	is_permitted = pthread_setschedparam(program.thread, SCHED_FIFO, &lowest) == 0;
+	for (int i = 0; i < 10 && is_permitted; i++) {
+		ask(follow, program.tid, MANY);
+		check(!follow_is_bound(follow));
+	}
+	check(pthread_setschedparam(program.thread, SCHED_OTHER, &none) == 0);
+	ask_until_bound(follow, &program, second);
+	is_permitted = is_permitted && pthread_setschedparam(program.thread, SCHED_RR, &lowest) == 0;
+	for (int i = 0; i < 1000 && is_permitted && follow_is_bound(follow); i++) {
+		doze();
+		ask(follow, program.tid, MANY);
+	}
+	check(!is_permitted || is_free(pthread_self()));
+	end(&program);
+	finish(follow);
+	if (!is_permitted)
+		skip();
+}
+
 static void *pass(void *gate)
 {
 	pthread_mutex_lock(gate);
@@ -451,6 +479,7 @@ static void *test_all(void *failures)
 		unit(who_asks_slowly_is_not_followed),
 		unit(binding_is_told_of),
 		unit(who_cannot_be_found_is_not_followed),
+		unit(who_is_in_real_time_is_not_followed),
 		unit(who_has_many_threads_costs_no_more),
 		unit(with_one_processor_there_is_nothing_to_choose),
 	};
