@@ -131,25 +131,16 @@ static void fill(struct follow *follow, int processor, cpu_set_t *set)
 	CPU_SET(processor, set);
 }
 
-/* All but the caller, who goes after it has let go of the lock. Returns whether all could. */
-static bool bind_others(struct follow *follow, const cpu_set_t *set)
-{
-	bool could = true;
-
-	for (unsigned i = 0; i < follow->thread_count; i++)
-		if (!pthread_equal(follow->threads[i], pthread_self()) &&
-		    pthread_setaffinity_np(follow->threads[i], sizeof(*set), set) != 0)
-			could = false;
-	return could;
-}
-
 static void be_more_patient(struct follow *follow)
 {
 	if (follow->patience < PATIENCE_MAX)
 		follow->patience *= 2;
 }
 
-/* The processor is stored first: a thread that is on its way somewhere else sees it when it is there. */
+/*
+ * All but the caller, who goes along after it has let go of the lock, and sees then whether one can. The processor is stored first: a thread
+ * that is on its way somewhere else sees it when it is there.
+ */
 static void send_others(struct follow *follow, int processor)
 {
 	cpu_set_t set;
@@ -158,11 +149,20 @@ static void send_others(struct follow *follow, int processor)
 		return;
 	follow->processor = processor;
 	fill(follow, processor, &set);
-	if (bind_others(follow, &set) || processor < 0)
-		return;
-	/* It has been taken away from us meanwhile (cpuset(7)). */
-	be_more_patient(follow);
-	send_others(follow, -1);
+	for (unsigned i = 0; i < follow->thread_count; i++)
+		if (!pthread_equal(follow->threads[i], pthread_self()))
+			(void)pthread_setaffinity_np(follow->threads[i], sizeof(set), &set);
+}
+
+/* The processor has been taken away from us meanwhile (cpuset(7)). */
+static void give_up(struct follow *follow, int processor)
+{
+	pthread_mutex_lock(&follow->lock);
+	if (follow->processor == processor) {
+		be_more_patient(follow);
+		send_others(follow, -1);
+	}
+	pthread_mutex_unlock(&follow->lock);
 }
 
 /* Where the others are. It waits until that processor has time for it, so it is done without the lock, and until nothing has changed. */
@@ -170,20 +170,14 @@ static void go_along(struct follow *follow)
 {
 	cpu_set_t set;
 	int processor;
-	bool could;
 
 	do {
 		pthread_mutex_lock(&follow->lock);
 		processor = follow->processor;
 		fill(follow, processor, &set);
 		pthread_mutex_unlock(&follow->lock);
-		could = pthread_setaffinity_np(pthread_self(), sizeof(set), &set) == 0;
-		if (!could && processor >= 0) {
-			pthread_mutex_lock(&follow->lock);
-			be_more_patient(follow);
-			send_others(follow, -1);
-			pthread_mutex_unlock(&follow->lock);
-		}
+		if (sched_setaffinity(0, sizeof(set), &set) < 0 && processor >= 0)
+			give_up(follow, processor);
 	} while (processor != follow->processor);
 }
 

@@ -3,12 +3,15 @@
 #include "base/clock.h"
 #include "check.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { LIMIT = 4, MANY = 100, SHORT = 20, NAMELESS = 0, NO_THREAD = 1 << 30, MS_NS = 1000 * 1000, CROWD = 1000 };
 
@@ -22,6 +25,29 @@ struct program {
 
 static cpu_set_t all;
 static int first, second; /* processors that we may run on */
+
+static _Atomic int forbidden = -1; /* a processor that cpuset(7) has taken away */
+
+static bool is_forbidden(const cpu_set_t *set)
+{
+	return forbidden >= 0 && CPU_COUNT(set) == 1 && CPU_ISSET(forbidden, set);
+}
+
+/* In place of the C library's. */
+int sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *set)
+{
+	if (!is_forbidden(set))
+		return syscall(SYS_sched_setaffinity, pid, size, set);
+	errno = EINVAL;
+	return -1;
+}
+
+int pthread_setaffinity_np(pthread_t thread, size_t size, const cpu_set_t *set)
+{
+	int (*next)(pthread_t, size_t, const cpu_set_t *) = dlsym(RTLD_NEXT, "pthread_setaffinity_np");
+
+	return is_forbidden(set) ? EINVAL : next(thread, size, set);
+}
 
 static void find_processors(void)
 {
@@ -450,6 +476,32 @@ static void who_has_many_threads_costs_no_more(void)
 	check(among_many_ns < 2 * alone_ns);
 }
 
+static void who_is_where_we_may_not_run_is_not_followed(void)
+{
+	struct follow *follow = begin();
+	struct other other = { .follow = follow, .may_join = true };
+	struct program program;
+	pthread_t thread;
+
+	check(pthread_create(&thread, NULL, answer, &other) == 0);
+	while (!other.has_joined)
+		doze();
+	start(&program, second);
+	forbidden = second;
+	for (int i = 0; i < 10; i++) {
+		ask(follow, program.tid, MANY);
+		check(is_free(pthread_self()) && is_free(thread));
+		check(!follow_is_bound(follow));
+	}
+	forbidden = -1;
+	ask_until_bound(follow, &program, second);
+	check(is_bound(thread, second));
+	end(&program);
+	other.is_over = true;
+	pthread_join(thread, NULL);
+	finish(follow);
+}
+
 static void with_one_processor_there_is_nothing_to_choose(void)
 {
 	struct follow *follow;
@@ -481,6 +533,7 @@ static void *test_all(void *failures)
 		unit(who_cannot_be_found_is_not_followed),
 		unit(who_is_in_real_time_is_not_followed),
 		unit(who_has_many_threads_costs_no_more),
+		unit(who_is_where_we_may_not_run_is_not_followed),
 		unit(with_one_processor_there_is_nothing_to_choose),
 	};
 
