@@ -165,12 +165,14 @@ static void give_up(struct follow *follow, int processor)
 	pthread_mutex_unlock(&follow->lock);
 }
 
-/* Where the others are. It waits until that processor has time for it, so it is done without the lock, and until nothing has changed. */
-static void go_along(struct follow *follow)
+/* It may wait for that processor, so it is done without the lock, and until nothing has changed. */
+void follow_go_along(struct follow *follow)
 {
 	cpu_set_t set;
 	int processor;
 
+	if (!follow)
+		return;
 	do {
 		pthread_mutex_lock(&follow->lock);
 		processor = follow->processor;
@@ -189,7 +191,7 @@ void follow_join(struct follow *follow)
 	if (follow->thread_count < follow->limit)
 		follow->threads[follow->thread_count++] = pthread_self();
 	pthread_mutex_unlock(&follow->lock);
-	go_along(follow);
+	follow_go_along(follow);
 }
 
 void follow_leave(struct follow *follow)
@@ -203,11 +205,14 @@ void follow_leave(struct follow *follow)
 	pthread_mutex_unlock(&follow->lock);
 }
 
-/* Another one asks, after so many requests that were counted last. */
-static void let_go(struct follow *follow, unsigned count)
+/* Another one asks, after so many requests that were counted last. Returns whether the others have been let go. */
+static bool let_go(struct follow *follow, unsigned count)
 {
+	bool was_bound;
+
 	pthread_mutex_lock(&follow->lock);
-	if (follow->processor >= 0) {
+	was_bound = follow->processor >= 0;
+	if (was_bound) {
 		if ((follow->counted + count) / WORTH >= follow->patience)
 			follow->patience = PATIENCE_MIN;
 		else
@@ -216,7 +221,7 @@ static void let_go(struct follow *follow, unsigned count)
 	}
 	follow->counted = 0;
 	pthread_mutex_unlock(&follow->lock);
-	go_along(follow);
+	return was_bound;
 }
 
 static void count_anew(struct follow *follow)
@@ -228,7 +233,7 @@ static void count_anew(struct follow *follow)
 	atomic_store_explicit(&follow->look_at_ns, now_ns + LOOK_AGAIN_NS, memory_order_relaxed);
 }
 
-/* Returns whether threads are bound that were not. */
+/* Returns whether the others have been sent somewhere. */
 static bool look(struct follow *follow, pid_t tid, unsigned count, int64_t now_ns)
 {
 	bool is_fast = now_ns - follow->counted_ns <= count * (int64_t)APART_NS;
@@ -249,10 +254,8 @@ static bool look(struct follow *follow, pid_t tid, unsigned count, int64_t now_n
 	processor = follow->processor;
 	follow->counted = processor >= 0 ? follow->counted + count : 0;
 	pthread_mutex_unlock(&follow->lock);
-	if (processor != before)
-		go_along(follow);
 	count_anew(follow);
-	return processor >= 0 && before < 0;
+	return processor != before;
 }
 
 bool follow_answered(struct follow *follow, pid_t tid)
@@ -268,9 +271,7 @@ bool follow_answered(struct follow *follow, pid_t tid)
 		atomic_store_explicit(&follow->tid, tid, memory_order_relaxed);
 		atomic_store_explicit(&follow->counted_ns, clock_now_ns(), memory_order_relaxed);
 		count = atomic_exchange_explicit(&follow->count, 1, memory_order_relaxed);
-		if (is_bound)
-			let_go(follow, count);
-		return false;
+		return is_bound && let_go(follow, count);
 	}
 	count = atomic_fetch_add_explicit(&follow->count, 1, memory_order_relaxed) + 1;
 	if (is_bound)

@@ -27,9 +27,15 @@ void follow_leave(struct follow *follow);
 /**
  * By a joined thread: it has answered the program's thread @tid, as the header of a request names it (0: one of another PID namespace),
  * and not what nobody waits for, like a RELEASE. Costs some ten nanoseconds, and twenty microseconds once a millisecond. NULL is fine. Returns
- * whether the threads have just been bound: then follow_rest() is due.
+ * whether the other threads have just been bound, or let go: then the caller is to follow_go_along(), and while they are bound follow_rest() is due.
  */
 bool follow_answered(struct follow *follow, pid_t tid);
+
+/**
+ * By a joined thread: to where the others are. It may wait for as long as something else has that processor, so who sees after follow_rest() is told
+ * before. NULL is fine.
+ */
+void follow_go_along(struct follow *follow);
 
 /**
  * About once a second while threads are bound, by any thread that has not joined: lets them go if nobody was answered since the last time. There

@@ -523,6 +523,14 @@ static bool is_waited_for(uint32_t opcode)
 	}
 }
 
+/* Who lets us go from a processor that has no time for us is told before we go there. */
+static void go_along(struct fs *fs)
+{
+	if (follow_is_bound(fs->follow))
+		look_wake(fs->look);
+	follow_go_along(fs->follow);
+}
+
 /* One request. Returns 1, 0 when the session is over, or a negative errno. */
 static int serve_next(struct fs *fs, void *buffer)
 {
@@ -536,7 +544,7 @@ static int serve_next(struct fs *fs, void *buffer)
 
 		serve(fs, buffer, n);
 		if (is_waited_for(header.opcode) && follow_answered(fs->follow, header.pid))
-			look_wake(fs->look);
+			go_along(fs);
 		return 1;
 	}
 	if (n >= 0)

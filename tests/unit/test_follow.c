@@ -133,10 +133,19 @@ static void finish(struct follow *follow)
 	follow_destroy(follow);
 }
 
+static bool answered(struct follow *follow, pid_t tid)
+{
+	bool is_to_go = follow_answered(follow, tid);
+
+	if (is_to_go)
+		follow_go_along(follow);
+	return is_to_go;
+}
+
 static void ask(struct follow *follow, pid_t tid, int times)
 {
 	while (times-- > 0)
-		follow_answered(follow, tid);
+		answered(follow, tid);
 }
 
 static bool is_bound(pthread_t thread, int processor)
@@ -248,10 +257,10 @@ static void threads_are_let_go_when_another_asks(void)
 	start(&one, first);
 	start(&other, second);
 	ask_until_bound(follow, &one, first);
-	follow_answered(follow, other.tid);
+	answered(follow, other.tid);
 	check(is_free(pthread_self()));
 	ask_until_bound(follow, &one, first);
-	follow_answered(follow, NAMELESS);
+	answered(follow, NAMELESS);
 	check(is_free(pthread_self()));
 	/* Nameless ones may be many, and are nobody to follow. */
 	ask(follow, NAMELESS, MANY);
@@ -336,7 +345,7 @@ static void who_takes_turns_is_not_followed_for_long(void)
 	doze();
 	ask(follow, one.tid, 1);
 	check(is_bound(pthread_self(), first));
-	follow_answered(follow, other.tid);
+	answered(follow, other.tid);
 	ask(follow, other.tid, SHORT);
 	check(is_bound(pthread_self(), second));
 	end(&one);
@@ -352,13 +361,13 @@ static void who_asks_slowly_is_not_followed(void)
 	start(&program, second);
 	for (int i = 0; i < MANY; i++) {
 		doze();
-		check(!follow_answered(follow, program.tid));
+		check(!answered(follow, program.tid));
 	}
 	check(is_free(pthread_self()));
 	ask_until_bound(follow, &program, second);
 	for (int i = 0; i < MANY; i++) {
 		doze();
-		(void)follow_answered(follow, program.tid);
+		(void)answered(follow, program.tid);
 	}
 	check(is_free(pthread_self()));
 	end(&program);
@@ -366,7 +375,7 @@ static void who_asks_slowly_is_not_followed(void)
 }
 
 /* Binding has to be undone, for which somebody has to know of it. */
-static void binding_is_told_of(void)
+static void binding_and_letting_go_are_told_of(void)
 {
 	struct follow *follow = begin();
 	struct program program;
@@ -376,15 +385,42 @@ static void binding_is_told_of(void)
 	for (int i = 0; i < 10; i++) {
 		for (int j = 0; j < MANY; j++) {
 			bool was_bound = follow_is_bound(follow);
-			bool is_told = follow_answered(follow, program.tid);
+			bool is_told = answered(follow, program.tid);
 
-			check(is_told == (!was_bound && follow_is_bound(follow)));
+			check(is_told == (was_bound != follow_is_bound(follow)));
 			told += is_told;
 		}
 		doze();
 	}
 	check(told >= 1 && follow_is_bound(follow));
 	end(&program);
+	finish(follow);
+}
+
+/* It may be long until the processor has time for it, so others are told before. */
+static void who_has_answered_goes_along_last(void)
+{
+	struct follow *follow = begin();
+	struct other other = { .follow = follow, .may_join = true };
+	struct program program;
+	pthread_t thread;
+
+	check(pthread_create(&thread, NULL, answer, &other) == 0);
+	while (!other.has_joined)
+		doze();
+	start(&program, second);
+	while (!follow_answered(follow, program.tid))
+		;
+	check(follow_is_bound(follow) && is_bound(thread, second) && is_free(pthread_self()));
+	follow_go_along(follow);
+	check(is_bound(pthread_self(), second));
+	check(follow_answered(follow, NAMELESS));
+	check(!follow_is_bound(follow) && is_free(thread) && is_bound(pthread_self(), second));
+	follow_go_along(follow);
+	check(is_free(pthread_self()));
+	end(&program);
+	other.is_over = true;
+	pthread_join(thread, NULL);
 	finish(follow);
 }
 
@@ -512,6 +548,7 @@ static void with_one_processor_there_is_nothing_to_choose(void)
 	set_first_thread(all);
 	follow_join(NULL);
 	check(!follow_answered(NULL, 1) && !follow_is_bound(NULL));
+	follow_go_along(NULL);
 	follow_rest(NULL);
 	follow_leave(NULL);
 	follow_destroy(NULL);
@@ -529,7 +566,8 @@ static void *test_all(void *failures)
 		unit(threads_are_let_go_when_nobody_was_answered),
 		unit(who_takes_turns_is_not_followed_for_long),
 		unit(who_asks_slowly_is_not_followed),
-		unit(binding_is_told_of),
+		unit(binding_and_letting_go_are_told_of),
+		unit(who_has_answered_goes_along_last),
 		unit(who_cannot_be_found_is_not_followed),
 		unit(who_is_in_real_time_is_not_followed),
 		unit(who_has_many_threads_costs_no_more),
