@@ -210,7 +210,9 @@ static bool let_go(struct follow *follow, unsigned count)
 {
 	bool was_bound;
 
-	pthread_mutex_lock(&follow->lock);
+	/* Who has it may have to wait for that processor. The next look or rest is soon. */
+	if (pthread_mutex_trylock(&follow->lock) != 0)
+		return false;
 	was_bound = follow->processor >= 0;
 	if (was_bound) {
 		if ((follow->counted + count) / WORTH >= follow->patience)

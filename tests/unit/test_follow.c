@@ -28,6 +28,8 @@ static int first, second; /* processors that we may run on */
 
 static _Atomic int forbidden = -1; /* a processor that cpuset(7) has taken away */
 
+static _Atomic bool is_late, is_held; /* who binds threads has to wait for a processor; and does */
+
 static bool is_forbidden(const cpu_set_t *set)
 {
 	return forbidden >= 0 && CPU_COUNT(set) == 1 && CPU_ISSET(forbidden, set);
@@ -46,6 +48,8 @@ int pthread_setaffinity_np(pthread_t thread, size_t size, const cpu_set_t *set)
 {
 	int (*next)(pthread_t, size_t, const cpu_set_t *) = dlsym(RTLD_NEXT, "pthread_setaffinity_np");
 
+	while (is_late)
+		is_held = true;
 	return is_forbidden(set) ? EINVAL : next(thread, size, set);
 }
 
@@ -424,6 +428,66 @@ static void who_has_answered_goes_along_last(void)
 	finish(follow);
 }
 
+struct question {
+	struct follow *follow;
+	pid_t tid;
+	int times;
+	_Atomic bool has_joined, may_ask, is_answered;
+};
+
+static void *answer_question(void *argument)
+{
+	struct question *question = argument;
+
+	follow_join(question->follow);
+	question->has_joined = true;
+	while (!question->may_ask)
+		doze();
+	while (question->times-- > 0 && !follow_answered(question->follow, question->tid))
+		;
+	question->is_answered = true;
+	follow_leave(question->follow);
+	return NULL;
+}
+
+/* Who binds them may have lost its processor to a program. */
+static void nobody_waits_for_who_sends_the_others(void)
+{
+	struct follow *follow = begin();
+	struct program one, other;
+	struct question questions[2] = { { .follow = follow, .times = 1000 * MANY }, { .follow = follow, .times = 1 } };
+	pthread_t threads[2];
+	bool is_answered;
+
+	start(&one, second);
+	start(&other, first);
+	questions[0].tid = one.tid;
+	questions[1].tid = other.tid;
+	for (int i = 0; i < 2; i++) {
+		check(pthread_create(&threads[i], NULL, answer_question, &questions[i]) == 0);
+		while (!questions[i].has_joined)
+			doze();
+	}
+	is_late = true;
+	questions[0].may_ask = true;
+	while (!is_held)
+		doze();
+	questions[1].may_ask = true;
+	for (int i = 0; i < 1000 && !questions[1].is_answered; i++)
+		doze();
+	is_answered = questions[1].is_answered;
+	is_late = false;
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	check(is_answered);
+	rest_elsewhere(follow);
+	rest_elsewhere(follow);
+	check(!follow_is_bound(follow) && is_free(pthread_self()));
+	end(&one);
+	end(&other);
+	finish(follow);
+}
+
 static void who_cannot_be_found_is_not_followed(void)
 {
 	struct follow *follow = begin();
@@ -568,6 +632,7 @@ static void *test_all(void *failures)
 		unit(who_asks_slowly_is_not_followed),
 		unit(binding_and_letting_go_are_told_of),
 		unit(who_has_answered_goes_along_last),
+		unit(nobody_waits_for_who_sends_the_others),
 		unit(who_cannot_be_found_is_not_followed),
 		unit(who_is_in_real_time_is_not_followed),
 		unit(who_has_many_threads_costs_no_more),
