@@ -35,7 +35,7 @@ struct follow {
 	_Atomic bool has_answered;  /* since the last rest, while they are bound */
 
 	pthread_mutex_t lock;       /* guards what follows, and changes of patience and processor; nobody moves itself under it */
-	cpu_set_t all;              /* where they may run, as of the last time they were bound */
+	cpu_set_t all;              /* where they may run, as of the last time they were bound or let go */
 	unsigned counted;           /* requests in this row before counted_ns */
 	unsigned thread_count;
 	unsigned limit;
@@ -45,8 +45,13 @@ struct follow {
 /* The processors that the first thread of the process may run on, which never joins. Returns whether there is a choice. */
 static bool find_all(cpu_set_t *all)
 {
+	cpu_set_t found;
+
 	/* Fails where the kernel has more processors than the set has room for. */
-	return sched_getaffinity(getpid(), sizeof(*all), all) == 0 && CPU_COUNT(all) >= 2;
+	if (sched_getaffinity(getpid(), sizeof(found), &found) < 0)
+		return false;
+	*all = found;
+	return CPU_COUNT(all) >= 2;
 }
 
 /* Whether /proc tells of the threads that requests name: those of our own namespace. */
@@ -148,6 +153,8 @@ static void send_others(struct follow *follow, int processor)
 	if (processor == follow->processor)
 		return;
 	follow->processor = processor;
+	if (processor < 0)
+		(void)find_all(&follow->all);
 	fill(follow, processor, &set);
 	for (unsigned i = 0; i < follow->thread_count; i++)
 		if (!pthread_equal(follow->threads[i], pthread_self()))
@@ -191,7 +198,8 @@ void follow_join(struct follow *follow)
 	if (follow->thread_count < follow->limit)
 		follow->threads[follow->thread_count++] = pthread_self();
 	pthread_mutex_unlock(&follow->lock);
-	follow_go_along(follow);
+	if (follow_is_bound(follow))
+		follow_go_along(follow);
 }
 
 void follow_leave(struct follow *follow)

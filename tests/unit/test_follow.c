@@ -241,6 +241,36 @@ static void who_joins_late_goes_where_the_others_are(void)
 	finish(follow);
 }
 
+/* Some may have come or gone since they were bound. */
+static void who_is_let_go_may_run_where_the_first_thread_may(void)
+{
+	struct follow *follow = begin();
+	struct program program;
+
+	start(&program, second);
+	ask_until_bound(follow, &program, second);
+	set_first_thread(only(first));
+	ask(follow, NAMELESS, 1);
+	check(!follow_is_bound(follow) && is_bound(pthread_self(), first));
+	set_first_thread(all);
+	ask_until_bound(follow, &program, second);
+	ask(follow, NAMELESS, 1);
+	check(is_free(pthread_self()));
+	end(&program);
+	finish(follow);
+}
+
+static void who_joins_stays_where_it_is_while_nobody_is_followed(void)
+{
+	struct follow *follow = begin();
+
+	follow_leave(follow);
+	bind_to(pthread_self(), first);
+	follow_join(follow);
+	check(is_bound(pthread_self(), first));
+	finish(follow);
+}
+
 static void nobody_is_followed_who_asks_a_few_times(void)
 {
 	struct follow *follow = begin();
@@ -624,6 +654,8 @@ static void *test_all(void *failures)
 	const struct CMUnitTest tests[] = {
 		unit(all_threads_go_to_who_asks_many_times),
 		unit(who_joins_late_goes_where_the_others_are),
+		unit(who_is_let_go_may_run_where_the_first_thread_may),
+		unit(who_joins_stays_where_it_is_while_nobody_is_followed),
 		unit(nobody_is_followed_who_asks_a_few_times),
 		unit(threads_are_let_go_when_another_asks),
 		unit(who_is_moved_is_followed),
