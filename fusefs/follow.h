@@ -38,8 +38,9 @@ bool follow_answered(struct follow *follow, pid_t tid);
 void follow_go_along(struct follow *follow);
 
 /**
- * About once a second while threads are bound, by any thread that has not joined: lets them go if nobody was answered since the last time. There
- * may be nobody who asks, or something on that processor that leaves no time to answer. NULL is fine.
+ * About ten times a second while threads are bound, by any thread that has not joined: lets them go if nobody was answered since the last time,
+ * so between one and two of these periods after the last answer. There may be nobody who asks, or something on that processor that leaves no time to
+ * answer. NULL is fine.
  */
 void follow_rest(struct follow *follow);
 

@@ -527,7 +527,7 @@ static bool is_waited_for(uint32_t opcode)
 static void go_along(struct fs *fs)
 {
 	if (follow_is_bound(fs->follow))
-		look_wake(fs->look);
+		look_follow(fs->look);
 	follow_go_along(fs->follow);
 }
 

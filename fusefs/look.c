@@ -9,11 +9,13 @@
 #include "fusefs/streams.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <time.h>
 
 enum {
 	PERIOD_MS = 900,
+	REST_MS = 100,          /* while threads are bound to a processor: something may leave them no time there */
 	IN_FLIGHT_MS = 100,     /* from when a listing was asked for until the kernel keeps it: together with a period, a second */
 	SETTLE_AFTER = 33,      /* periods: half a minute */
 };
@@ -24,10 +26,12 @@ struct look {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;  /* on CLOCK_MONOTONIC */
 	bool is_awake;           /* guarded by lock: there is something to look at */
+	bool is_following;       /* guarded by lock: threads are bound to a processor, or were until a moment ago */
 	bool has_pages;          /* guarded by lock: some inode has pages to be dropped */
 	bool is_stopping;        /* guarded by lock */
 	unsigned settle_in;      /* periods until what could not be settled at the take-over is tried again; 0: it has been */
-	int64_t due_ns;          /* CLOCK_MONOTONIC: the end of the period */
+	int64_t due_ns;          /* guarded by lock; CLOCK_MONOTONIC: the end of the period */
+	int64_t rest_ns;         /* guarded by lock: when follow_rest() is due, while is_following */
 };
 
 static void visit(void *userdata, struct open_inode *inode)
@@ -93,27 +97,33 @@ static void drop_listings(struct fs *fs)
 
 enum reason { STOPPING, PAGES, PERIOD };
 
-static void begin_period(struct look *look)
+static int64_t after_ms(int64_t ms)
 {
-	look->due_ns = clock_now_ns() + PERIOD_MS * 1000000ll;
+	return clock_now_ns() + ms * 1000000;
 }
 
-/* Until the period ends, or, with nothing to look at, for a whole one from when there is something. */
+/* When there is something to do: INT64_MAX is when somebody says so. Under the lock. */
+static int64_t next_ns(const struct look *look)
+{
+	int64_t next_ns = look->is_awake || look->settle_in ? look->due_ns : INT64_MAX;
+
+	return look->is_following && look->rest_ns < next_ns ? look->rest_ns : next_ns;
+}
+
+/* Until a period ends, or a rest is due. */
 static enum reason wait_a_while(struct look *look)
 {
 	enum reason reason;
-	int r = 0;
+	int64_t until_ns;
 
 	pthread_mutex_lock(&look->lock);
-	while (!look->is_stopping && !look->has_pages && r != ETIMEDOUT) {
-		if (look->is_awake || look->settle_in) {
-			const struct timespec due = { look->due_ns / 1000000000, look->due_ns % 1000000000 };
+	while (!look->is_stopping && !look->has_pages && (until_ns = next_ns(look)) > clock_now_ns()) {
+		const struct timespec until = { until_ns / 1000000000, until_ns % 1000000000 };
 
-			r = pthread_cond_timedwait(&look->changed, &look->lock, &due);
-		} else {
+		if (until_ns == INT64_MAX)
 			pthread_cond_wait(&look->changed, &look->lock);
-			begin_period(look);
-		}
+		else
+			pthread_cond_timedwait(&look->changed, &look->lock, &until);
 	}
 	reason = look->is_stopping ? STOPPING : look->has_pages ? PAGES : PERIOD;
 	look->has_pages = false;
@@ -123,8 +133,20 @@ static enum reason wait_a_while(struct look *look)
 
 static bool has_something(struct fs *fs)
 {
-	return modes_have_mappable(fs->modes) || !streams_is_empty(fs->streams) || follow_is_bound(fs->follow) ||
+	return modes_have_mappable(fs->modes) || !streams_is_empty(fs->streams) ||
 	       (fs->listings && !listings_is_empty(fs->listings));
+}
+
+/* Under the lock, as in look_around(): who binds threads afterwards says so. */
+static void rest(struct look *look)
+{
+	struct follow *follow = look->fs->follow;
+
+	follow_rest(follow);
+	pthread_mutex_lock(&look->lock);
+	look->is_following = follow_is_bound(follow);
+	look->rest_ns = after_ms(REST_MS);
+	pthread_mutex_unlock(&look->lock);
 }
 
 static void look_around(struct look *look)
@@ -134,13 +156,30 @@ static void look_around(struct look *look)
 	modes_visit_mappable(fs->modes, visit, fs);
 	drop_listings(fs);
 	streams_close_idle(fs->streams);
-	follow_rest(fs->follow);
 	if (look->settle_in && --look->settle_in == 0)
 		(void)settle_orphans(fs->options.source_fd, fs->log, fs->resent);
 	/* Under the lock: what comes after it was looked for wakes the thread again. */
 	pthread_mutex_lock(&look->lock);
 	look->is_awake = has_something(fs);
+	look->due_ns = after_ms(PERIOD_MS);
 	pthread_mutex_unlock(&look->lock);
+}
+
+/* What is due. Pages may come all the time. */
+static void do_what_is_due(struct look *look)
+{
+	bool is_rest, is_period;
+	int64_t now_ns;
+
+	pthread_mutex_lock(&look->lock);
+	now_ns = clock_now_ns();
+	is_rest = look->is_following && look->rest_ns <= now_ns;
+	is_period = (look->is_awake || look->settle_in) && look->due_ns <= now_ns;
+	pthread_mutex_unlock(&look->lock);
+	if (is_rest)
+		rest(look);
+	if (is_period)
+		look_around(look);
 }
 
 static void *run(void *argument)
@@ -149,15 +188,10 @@ static void *run(void *argument)
 	enum reason reason;
 
 	pthread_setname_np(pthread_self(), "hrfs-look");
-	begin_period(look);
 	while ((reason = wait_a_while(look)) != STOPPING) {
 		if (reason == PAGES)
 			modes_visit_mappable(look->fs->modes, drop_pages, look->fs);
-		/* Pages may come all the time. */
-		if (clock_now_ns() < look->due_ns)
-			continue;
-		look_around(look);
-		begin_period(look);
+		do_what_is_due(look);
 	}
 	return NULL;
 }
@@ -173,6 +207,7 @@ int look_start(struct fs *fs, struct look **out)
 	look->fs = fs;
 	look->is_awake = has_something(fs);
 	look->settle_in = fs->options.is_takeover ? SETTLE_AFTER : 0;
+	look->due_ns = after_ms(PERIOD_MS);
 	pthread_mutex_init(&look->lock, NULL);
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -194,6 +229,20 @@ void look_wake(struct look *look)
 	pthread_mutex_lock(&look->lock);
 	if (!look->is_awake) {
 		look->is_awake = true;
+		look->due_ns = after_ms(PERIOD_MS);
+		pthread_cond_signal(&look->changed);
+	}
+	pthread_mutex_unlock(&look->lock);
+}
+
+void look_follow(struct look *look)
+{
+	if (!look)
+		return;
+	pthread_mutex_lock(&look->lock);
+	if (!look->is_following) {
+		look->is_following = true;
+		look->rest_ns = after_ms(REST_MS);
 		pthread_cond_signal(&look->changed);
 	}
 	pthread_mutex_unlock(&look->lock);

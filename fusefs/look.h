@@ -3,8 +3,8 @@
  *
  * Such stores make no request. The thread compares each file that is open for reading and writing with its baseline; with nothing to
  * look after it sleeps. It also has dropped what the kernel keeps and should not: pages that such stores would make stale, and listings
- * (fusefs/notifier.h). And it closes directories that nobody reads any more, and lets go of the processor of a program that asks no more
- * (fusefs/follow.h).
+ * (fusefs/notifier.h). And it closes directories that nobody reads any more, and every tenth of a second, while there is one, lets go
+ * of the processor of a program that asks no more (fusefs/follow.h).
  */
 #pragma once
 
@@ -17,6 +17,9 @@ int look_start(struct fs *fs, struct look **out);
 
 /** There may be something to look at. Any thread; NULL is fine. */
 void look_wake(struct look *look);
+
+/** Threads have been bound to a processor (fusefs/follow.h). Any thread; NULL is fine. */
+void look_follow(struct look *look);
 
 /**
  * The kernel was given pages of a file for its cache, where no store through a mapping will change them (splice(2) and sendfile(2)

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -16,7 +17,9 @@ import harness
 AUTOGROUP = "/proc/sys/kernel/sched_autogroup_enabled"
 FILES = 4000
 QUESTIONS = 2000
-BEFORE_A_REST_S = 0.5  # a rest, which lets threads go as well, is 0.9 s after the last answer at the earliest
+ATTEMPTS = 5            # where other programs may be in the way
+BEFORE_A_REST_S = 0.05  # a rest, which lets threads go as well, is 0.1 s after the last answer at the earliest
+AFTER_A_REST_S = 0.6    # and 0.2 s at the latest, where the machine has time for it
 
 
 def groups_by_session():
@@ -139,16 +142,36 @@ MANY_PROCESSORS = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="t
 EVERYWHERE = {frozenset(os.sched_getaffinity(0))}
 
 
+def follow(mounted, worker, processor):
+    """The threads are bound to @processor afterwards, and nobody asks any more."""
+    with asking_on(processor, mounted.path(".")):
+        harness.wait_until(lambda: processors_of_answers(worker) == {frozenset({processor})}, "the threads to go there")
+
+
+def lets_go_of_another(mounted, worker, processor):
+    """Whether the threads that are bound to @processor are let go when another program asks."""
+    follow(mounted, worker, processor)
+    assert not os.path.lexists(mounted.path("nothing"))
+    with contextlib.suppress(harness.TimeIsUp):
+        return harness.wait_until(lambda: processors_of_answers(worker) == EVERYWHERE, "the threads to be let go", timeout=BEFORE_A_REST_S)
+    return False
+
+
+def lets_go_when_nobody_asks(mounted, worker, processor):
+    follow(mounted, worker, processor)
+    start = time.monotonic()
+    harness.wait_until(lambda: processors_of_answers(worker) == EVERYWHERE, "the threads to be let go")
+    return time.monotonic() - start
+
+
 @MANY_PROCESSORS
 def test_answers_come_from_the_processor_of_who_asks(mount, autogroup):
     autogroup("1")
     mounted = mount()
     worker = mounted.status()["worker_pid"]
     for processor in sorted(os.sched_getaffinity(0)):
-        with asking_on(processor, mounted.path(".")):
-            harness.wait_until(lambda: processors_of_answers(worker) == {frozenset({processor})}, "the threads to go there")
-    assert not os.path.lexists(mounted.path("nothing"))
-    harness.wait_until(lambda: processors_of_answers(worker) == EVERYWHERE, "the threads to be let go", timeout=BEFORE_A_REST_S)
+        follow(mounted, worker, processor)
+    assert any(lets_go_of_another(mounted, worker, min(os.sched_getaffinity(0))) for _ in range(ATTEMPTS))
 
 
 @MANY_PROCESSORS
@@ -156,10 +179,7 @@ def test_answers_come_from_anywhere_when_nobody_asks(mount, autogroup):
     autogroup("1")
     mounted = mount()
     worker = mounted.status()["worker_pid"]
-    processor = min(os.sched_getaffinity(0))
-    with asking_on(processor, mounted.path(".")):
-        harness.wait_until(lambda: processors_of_answers(worker) == {frozenset({processor})}, "the threads to go there")
-    harness.wait_until(lambda: processors_of_answers(worker) == EVERYWHERE, "the threads to be let go")
+    assert min(lets_go_when_nobody_asks(mounted, worker, min(os.sched_getaffinity(0))) for _ in range(ATTEMPTS)) < AFTER_A_REST_S
 
 
 @MANY_PROCESSORS
