@@ -22,8 +22,9 @@ int fd_set_nonblocking(int fd, bool on);
 int fd_set_cloexec(int fd, bool on);
 
 /**
- * Take the numbers of standard input, output and error where they are closed, so that nothing else that is opened gets them: it would be
- * written to. What is taken cannot be written to, EBADF as before. Returns 0 or a negative errno.
+ * Take the numbers of standard input, output and error where they are closed, so that nothing else
+ * that is opened gets them: it would be written to. What is taken cannot be written to, EBADF as
+ * before. Returns 0 or a negative errno.
  */
 int fd_reserve_stdio(void);
 

@@ -56,7 +56,10 @@ static int find_home(uid_t uid, char *out, size_t size)
 	return 0;
 }
 
-/* How much of @name is kept. In UTF-8, whole characters: the bytes of one that follow its first are 10xxxxxx, three at most. */
+/*
+ * How much of @name is kept. In UTF-8, whole characters: the bytes of one that follow its first are
+ * 10xxxxxx, three at most.
+ */
 static int cut(const char *name, size_t max)
 {
 	size_t length = strnlen(name, max + 1);
@@ -78,8 +81,8 @@ int statedir_below(const char *parent, const char *source_real_path, char *out, 
 	return statedir_below_cut(parent, source_real_path, NAME_MAX - HASH_SIZE, out, size);
 }
 
-int statedir_below_cut(const char *parent, const char *source_real_path, size_t name_max, char *out,
-		       size_t size)
+int statedir_below_cut(const char *parent, const char *source_real_path, size_t name_max,
+		       char *out, size_t size)
 {
 	char path[PATH_MAX];
 	const char *name;

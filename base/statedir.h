@@ -9,8 +9,9 @@
  *     /var/lib/hrfs/NAME-HASH                 else for root
  *     ~/.local/state/hrfs/NAME-HASH           else
  *
- * NAME is the last component of the source's path, cut where it is too long, for people; HASH is 16 hexadecimal digits of
- * XXH3_64bits of the whole path, so that two projects of one name have two folders.
+ * NAME is the last component of the source's path, cut where it is too long, for people; HASH is
+ * 16 hexadecimal digits of XXH3_64bits of the whole path, so that two projects of one name have two
+ * folders.
  */
 #pragma once
 
@@ -35,5 +36,5 @@ int statedir_default(const char *source_real_path, uid_t uid, char *out, size_t 
 int statedir_below(const char *parent, const char *source_real_path, char *out, size_t size);
 
 /** The same with a NAME of at most @name_max bytes. */
-int statedir_below_cut(const char *parent, const char *source_real_path, size_t name_max, char *out,
-		       size_t size);
+int statedir_below_cut(const char *parent, const char *source_real_path, size_t name_max,
+		       char *out, size_t size);

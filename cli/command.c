@@ -83,7 +83,10 @@ int command_path(const struct command *command, int argc, char **argv, const cha
 
 /* ---- Failures ---- */
 
-/* Who entered a directory before a mount was made over it, or over one above, stays below the mount. The same path from the root leads into it. */
+/*
+ * Who entered a directory before a mount was made over it, or over one above, stays below the
+ * mount. The same path from the root leads into it.
+ */
 static bool is_below_mount(const char *path)
 {
 	char whole[PATH_MAX], socket_path[4096];
@@ -102,7 +105,9 @@ int command_no_mount(const char *path, int error)
 	switch (error) {
 	case -ENOTTY:
 		if (is_below_mount(path)) {
-			log_error("%s: a mount lies over this directory, which was entered before; go there again with: cd \"$PWD\"", path);
+			log_error("%s: a mount lies over this directory, which was entered before; "
+				  "go there again with: cd \"$PWD\"",
+				  path);
 			break;
 		}
 		log_error("%s is not inside an hrfs mount; make one with: "

@@ -19,7 +19,10 @@ enum {
 	COMMAND_INTERRUPTED = 130, /* 128 + SIGINT, as a shell has it */
 };
 
-/** The first val of a command's own options: none is a letter, which getopt_long() tells by its val when it does not know it. */
+/**
+ * The first val of a command's own options. None is a letter: getopt_long() tells of a letter that
+ * it does not know, and of a long option, by the same number.
+ */
 enum { COMMAND_OPTION = 256 };
 
 struct command {

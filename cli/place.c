@@ -100,9 +100,11 @@ static void strip_slashes(char *path)
 
 /*
  * The real path of @path, the last components of which need not exist. Without @follow a link at
- * the end is kept unless a slash follows. @out_existing receives the longest part of it that exists.
+ * the end is kept unless a slash follows. @out_existing receives the longest part of it that
+ * exists.
  */
-static int real_path(const char *path, bool follow, char out[PATH_MAX], char out_existing[PATH_MAX])
+static int real_path(const char *path, bool follow, char out[PATH_MAX],
+		     char out_existing[PATH_MAX])
 {
 	char whole[PATH_MAX], cut[PATH_MAX], rest[PATH_MAX];
 	bool keeps_name = !follow && is_link(path);

@@ -18,13 +18,15 @@ struct place {
 
 /**
  * Find the place of @path, the last components of which need not exist. A link at its end is
- * followed only when @follow says so: else the link itself is meant. Returns 0, -ENOTTY (no log has to do with it), -EACCES (there is one for somebody
- * else), -ENOTCONN (a mount whose daemon has died), or another negative errno.
+ * followed only when @follow says so: else the link itself is meant. Returns 0, -ENOTTY (no log has
+ * to do with it), -EACCES (there is one for somebody else), -ENOTCONN (a mount whose daemon has
+ * died), or another negative errno.
  */
 int place_find(const char *path, bool follow, struct place *out);
 
 /**
  * The path of @path as the tree of @place has it, to @out: @path leads into the tree, or else is
- * relative to its root. A link at its end is meant itself. Returns 0, -EXDEV (it leads elsewhere), or -ENAMETOOLONG.
+ * relative to its root. A link at its end is meant itself. Returns 0, -EXDEV (it leads elsewhere),
+ * or -ENAMETOOLONG.
  */
 int place_resolve(const struct place *place, const char *path, char out[PATH_MAX]);
