@@ -131,8 +131,9 @@ static void tell_no_connection(const char *path, const char *socket_path, int er
 	switch (error) {
 	case -EACCES:
 	case -EPERM:
-		log_error("%s: not allowed to connect to %s; its owner and root are", path,
-			  socket_path);
+		log_error("%s: not allowed to connect to %s; its owner, the group of its subscribers "
+			  "and root are",
+			  path, socket_path);
 		break;
 	case -ENOENT:
 	case -ECONNREFUSED:

@@ -408,7 +408,9 @@ def test_the_events_of_a_mount_for_all_are_shown_to_those_allowed_only(mount, a_
         except PermissionError:
             answers["socket"] = "closed"
         answers["log"] = subprocess.run([harness.HRFS, "log", mounted.point], capture_output=True, text=True).returncode
-        answers["tail"] = subprocess.run([harness.HRFS, "tail", mounted.point], capture_output=True, text=True).returncode
+        done = subprocess.run([harness.HRFS, "tail", mounted.point], capture_output=True, text=True)
+        answers["tail"] = done.returncode
+        assert "its owner, the group of its subscribers and root are" in done.stderr
         answers["state"] = os.access(mounted.state, os.R_OK) or os.access(mounted.state, os.X_OK)
         answers["attributes"] = [os.getxattr(mounted.point, "user.hrfs." + name).decode() for name in ("socket", "log")]
         answers["seq"] = os.getxattr(mounted.point, "user.hrfs.seq").decode().isdigit()
