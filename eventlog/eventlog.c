@@ -182,6 +182,16 @@ static size_t wanted_journal_size(const struct eventlog_options *options)
 	return size < JOURNAL_RING_MIN ? JOURNAL_RING_MIN : size;
 }
 
+/* Those that the journal still has come back by recovery. */
+static void tell_what_is_gone(const struct eventlog *log)
+{
+	uint64_t last = journal_drained_seq(log->journal);
+
+	if (store_is_new(log->store) && last > 0)
+		log_warning("events.db in %s is missing or empty, and made anew: events up to %llu are gone", log->name,
+			    (unsigned long long)last);
+}
+
 /* Either file knows the log's id when the other is gone. */
 static int open_files(struct eventlog *log, const struct eventlog_options *options,
 		      struct eventlog_found *found)
@@ -210,6 +220,7 @@ static int open_files(struct eventlog *log, const struct eventlog_options *optio
 	found->was_unclean = !journal_is_clean(log->journal) || store_is_new(log->store);
 	if (strcmp(journal_log_id(log->journal), store_log_id(log->store)) != 0)
 		return -EBADMSG;
+	tell_what_is_gone(log);
 	return 0;
 }
 

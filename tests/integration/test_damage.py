@@ -1,5 +1,7 @@
 """A damaged log is set aside: said aloud, never deleted, and another log begins so that the mount goes on."""
 
+import contextlib
+import json
 import os
 import sqlite3
 import subprocess
@@ -97,6 +99,43 @@ def test_a_damaged_log_is_set_aside_aloud_and_another_begins(mount, end, damage)
     assert "damaged log set aside" in shown.stdout
     os.mkdir(mounted.path("after"))
     assert [event["seq"] for event in mounted.events()] == [1, 2]
+
+
+def empty_database(state):
+    os.truncate(f"{state}/events.db", 0)
+
+
+def remove_database(state):
+    for name in ("events.db", "events.db-wal", "events.db-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{state}/{name}")
+
+
+@pytest.mark.parametrize("damage", [empty_database, remove_database])
+@pytest.mark.parametrize("end", ["unmounted", "killed"])
+def test_a_database_that_is_gone_is_made_anew_aloud_and_numbers_go_on(mount, end, damage):
+    mounted = mount(options="journal_size=1M")
+    old = end_mount(mounted, end)
+    last = json.loads(subprocess.run([harness.HRFS, "log", mounted.state, "--json"], check=True, capture_output=True,
+                                     text=True).stdout.splitlines()[-1])["seq"]
+    damage(mounted.state)
+    mounted.start()
+    said = [line for line in mounted.stderr().splitlines() if "events.db" in line]
+    assert said == [f"mount.hrfs: events.db in {mounted.state} is missing or empty, and made anew: events up to {last} are gone"]
+    assert mounted.status()["log_id"] == old
+    assert mounted.events()[0]["seq"] == last + 1
+    mounted.stop()
+    assert mounted.exit_status == 0
+    # The log begins in the middle: there is nothing to compare the tree with.
+    mounted.check = lambda: None
+
+
+def test_a_database_without_an_event_is_made_anew_without_a_word(mount):
+    mounted = mount(start=False, options="journal_size=1M")
+    os.mkdir(mounted.state, 0o700)
+    empty = os.open(f"{mounted.state}/events.db", os.O_CREAT | os.O_WRONLY, 0o600)
+    os.close(empty)
+    mounted.start()
 
 
 def test_a_ring_and_intents_scribbled_over_do_no_harm_once_all_is_in_the_database(mount):
