@@ -63,7 +63,9 @@ struct drain {
 	pthread_cond_t progress;        /* for those who flush */
 	bool is_stopping;               /* under mutex */
 	bool is_kicked;                 /* under mutex */
-	int error;                      /* under mutex */
+	int error;                      /* of the last pass; under mutex */
+	uint64_t passes;                /* that the thread has begun; under mutex */
+	uint64_t failed_pass;           /* the last that failed, counted from 1; 0: none; under mutex */
 	struct sample samples[SAMPLES]; /* a ring; under mutex */
 	unsigned newest;                /* index into it; under mutex */
 };
@@ -247,6 +249,8 @@ static void report(struct drain *drain, int r)
 	pthread_mutex_lock(&drain->mutex);
 	was_failing = drain->error != 0;
 	drain->error = r;
+	if (r < 0)
+		drain->failed_pass = drain->passes;
 	take_sample(drain);
 	pthread_cond_broadcast(&drain->progress);
 	pthread_mutex_unlock(&drain->mutex);
@@ -351,6 +355,13 @@ static void wait_for_retry(struct drain *drain)
 	pthread_mutex_unlock(&drain->mutex);
 }
 
+static void count_pass(struct drain *drain)
+{
+	pthread_mutex_lock(&drain->mutex);
+	drain->passes++;
+	pthread_mutex_unlock(&drain->mutex);
+}
+
 static void *drain_main(void *argument)
 {
 	struct drain *drain = argument;
@@ -361,6 +372,7 @@ static void *drain_main(void *argument)
 
 		quiet_looks = has_events(drain) || journal_lost(drain->journal) ? 0 : quiet_looks + 1;
 		do {
+			count_pass(drain);
 			r = pass(drain);
 			report(drain, r);
 			tell_gap(drain);
@@ -428,10 +440,13 @@ void drain_kick(struct drain *drain)
 
 int drain_flush(struct drain *drain, uint64_t seq)
 {
+	uint64_t passes;
 	int r;
 
 	pthread_mutex_lock(&drain->mutex);
-	while (drain_stored_seq(drain) < seq && !drain->error) {
+	/* One that was under way, or had failed, says nothing of now. */
+	passes = drain->passes;
+	while (drain_stored_seq(drain) < seq && !(drain->error && drain->failed_pass > passes)) {
 		kick_locked(drain);
 		pthread_cond_wait(&drain->progress, &drain->mutex);
 	}

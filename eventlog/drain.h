@@ -51,7 +51,7 @@ void drain_kick(struct drain *drain);
 
 /**
  * Wait until events up to @seq are in the store. Any thread. Returns 0 or the negative errno that
- * keeps the drain from writing.
+ * keeps the drain from writing, of a try that began after the call.
  */
 int drain_flush(struct drain *drain, uint64_t seq);
 

@@ -296,6 +296,23 @@ static void a_log_closed_while_its_store_is_suspect_counts_as_closed_only_when_i
 	end_log(log, last);
 }
 
+/* ---- An error that is over ---- */
+
+static void a_flush_is_answered_by_a_pass_that_came_after_it(void)
+{
+	struct eventlog *log = begin_log();
+	uint64_t last, seq;
+
+	check(eventlog_start(log) == 0);
+	last = write_some(log, 10);
+	inject_arm(INJECT_SQLITE, 1, true);
+	check(eventlog_flush(log, &seq) < 0);
+	check(inject_disarm());
+	/* The drain has not tried again yet. */
+	check(eventlog_flush(log, &seq) == 0 && seq == last);
+	end_log(log, last);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -303,6 +320,7 @@ int main(void)
 		unit(events_of_a_store_that_failed_are_synced_once_its_wal_begins_anew),
 		unit(a_log_that_failed_to_sync_mends_itself_while_nothing_happens),
 		unit(a_log_closed_while_its_store_is_suspect_counts_as_closed_only_when_it_is_whole),
+		unit(a_flush_is_answered_by_a_pass_that_came_after_it),
 		unit(log_outlives_a_failed_allocation),
 		unit(log_outlives_a_failed_write),
 		unit(log_outlives_a_disk_that_takes_no_more_writes),
