@@ -4,7 +4,7 @@
  * A request on /dev/fuse wakes whichever thread waits the longest, and the scheduler looks for an idle processor for it. There nearly always
  * is one, so each request wakes a sleeping processor, and so does its answer; that takes longer than all the rest of it. A program that waits
  * for its answer leaves its own processor idle. So while one program asks many times in a row, and fast, all threads are bound to the processor that it
- * is on, and when another one asks, to none. The program stays there as long as the threads give way to it (daemon/scheduling.h), which is
+ * is on, unless it runs in real time, and when another one asks, to none. The program stays there as long as the threads give way to it (daemon/scheduling.h), which is
  * for the caller to see to. docs/performance.md has the figures.
  */
 #pragma once
