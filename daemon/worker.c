@@ -39,6 +39,7 @@ struct worker {
 	struct eventlog *log;
 	struct writer *writer; /* the main thread's */
 	bool was_unclean;      /* the last user of the log did not close it */
+	bool is_log_full;      /* as far as the database goes */
 	char state_folder[32]; /* not the path it was given by: somebody may have put another folder there */
 	struct fs *fs;
 	struct scan *scan;
@@ -100,6 +101,7 @@ static int open_log(struct worker *worker)
 	while ((r = eventlog_open(&options, &worker->log, &found)) == -EBUSY && --tries)
 		nanosleep(&pause, NULL);
 	worker->was_unclean = r == 0 && found.was_unclean;
+	worker->is_log_full = r == 0 && found.is_full;
 	if (worker->was_unclean)
 		log_info("the log was not closed; %llu events were recovered", (unsigned long long)found.recovered);
 	return r;
@@ -117,7 +119,7 @@ static int append(struct worker *worker, enum event_op op)
 	return writer_append(worker->writer, &event);
 }
 
-/* Whether it can be logged that the tree is mounted. Before anything else is said of a full log, or done to the tree. */
+/* Whether it can be logged that the tree is mounted, in a full log. Before anything else is said of that, or done to the tree. */
 static bool has_room(struct worker *worker)
 {
 	const struct event event = make_event(EVENT_MOUNTED);
@@ -138,7 +140,7 @@ static enum exit_status begin(struct worker *worker)
 		r = state_give_to_owner(&worker->setup->state);
 	if (r == 0)
 		r = writer_open(worker->log, &worker->writer);
-	if (r == 0 && !worker->options->is_takeover && !has_room(worker))
+	if (r == 0 && worker->is_log_full && !worker->options->is_takeover && !has_room(worker))
 		return STATUS_LOG;
 	if (r == 0)
 		r = eventlog_start(worker->log);

@@ -306,7 +306,9 @@ static int recover(struct eventlog *log, int state_fd, bool is_coherent, struct 
 		return r;
 	/* A full disk or a busy database can wait: the events are safe where they are. */
 	log->found_error = r;
-	journal_set_error(log->journal, r == -EBUSY ? 0 : r);
+	found->is_full = is_full(r);
+	if (found->is_full)
+		journal_set_error(log->journal, r);
 	return 0;
 }
 

@@ -62,6 +62,7 @@ struct eventlog_found {
 	bool is_new;         /* the log did not exist */
 	bool was_unclean;    /* the last user did not close it */
 	bool was_set_aside;  /* it was damaged: its files were renamed, and this is another log */
+	bool is_full;        /* there is no room to move what the journal holds to the store */
 	uint64_t recovered;  /* events that the journal held and the store did not */
 };
 

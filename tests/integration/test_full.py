@@ -10,6 +10,7 @@ import os
 import resource
 import sqlite3
 import subprocess
+import time
 
 import pytest
 
@@ -405,6 +406,33 @@ def test_changes_wait_while_another_program_writes_to_the_database_and_none_is_l
     mounted.settle()
     assert mounted.status()["log_error"] is None
     assert gaps(mounted) == []
+
+
+def test_a_mount_waits_for_room_while_another_program_writes_to_the_database(mount):
+    mounted = mount(start=False, options="journal_size=1M")
+    mounted.expect_stderr = True
+    mounted.start()
+    os.mkdir(mounted.path("before"))
+    mounted.sync()
+    with contextlib.closing(sqlite3.connect(f"{mounted.state}/events.db", isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        storm = subprocess.Popen(["sh", "-c", f'cd "{mounted.point}" && i=0; name={"x" * 180}; '
+                                  'while [ $i -lt 3000 ]; do : > $i$name; i=$((i + 1)); done'], stderr=subprocess.DEVNULL)
+        harness.wait_until(lambda: mounted.status()["log_error"] == "EBUSY", "the daemon to say so", timeout=60)
+        used = 0
+        while used < (now := mounted.status()["journal"]["used"]) or now < 800_000:
+            used = now
+            time.sleep(0.1)
+        mounted.kill_all()
+        harness.abort_mounts(mounted.folder)
+        storm.wait(60)
+        said = len(mounted.stderr())
+        with open(mounted.stderr_path, "ab") as stderr:
+            mounted.process = subprocess.Popen(mounted.command(), stdin=subprocess.DEVNULL, stderr=stderr, cwd="/")
+        harness.wait_until(lambda: "holds a write transaction" in mounted.stderr()[said:], "it to try")
+        assert mounted.process.poll() is None, "it waits"
+        database.execute("ROLLBACK")
+    harness.wait_until(mounted.is_live, "the mount")
 
 
 def test_a_daemon_killed_while_its_log_is_full_comes_back(state_disk, mount):
