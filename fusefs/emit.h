@@ -47,6 +47,7 @@ struct op {
 	struct who who;
 	struct listed listed;
 	mode_t umask;            /* of this thread, which has one of its own */
+	bool is_charged;         /* what this thread stores is its caller's; see op_charge_caller() */
 	uint64_t requests[FS_OPCODE_MAX];
 	struct op *next;
 	uint64_t next_request;   /* set by the session loop before an operation is called */
@@ -140,3 +141,10 @@ const struct event *emit_announced(struct op *op);
 /** Files made between these calls belong to the request's caller and its umask. */
 void op_become_caller(struct op *op);
 void op_become_daemon(struct op *op);
+
+/**
+ * What is stored between these calls, at most @size bytes in the file system of @fd (any descriptor), takes no room that is kept for root, unless
+ * the caller is. After emit_prepare(): an event without EVENT_HAS_WHO has no caller. The second one leaves errno alone.
+ */
+void op_charge_caller(struct op *op, int fd, uint64_t size);
+void op_charge_daemon(struct op *op);

@@ -172,7 +172,9 @@ static ssize_t write_and_log(struct op *op, struct file *file, int fd, const cha
 		return emit;
 	if (emit == EMIT_LOGGED)
 		return emit_logged_length(op);
+	op_charge_caller(op, fd, size);
 	n = write_all(fd, data, size, offset);
+	op_charge_daemon(op);
 	if (n <= 0) {
 		emit_rollback(op);
 		return n;
@@ -269,7 +271,9 @@ static int allocate_and_log(struct op *op, struct file *file, int fd, int mode, 
 	if (emit < 0 || emit == EMIT_LOGGED)
 		return emit < 0 ? emit : 0;
 	/* May be done twice: the modes that shift contents do not come through FUSE. */
+	op_charge_caller(op, fd, length);
 	r = fallocate(fd, mode, offset, length) < 0 ? -errno : 0;
+	op_charge_daemon(op);
 	if (r == 0)
 		note_changed(op, file, fd);
 	return emit_finish(op, emit, r);
@@ -321,7 +325,9 @@ static ssize_t copy_and_log(struct op *op, int from_fd, off_t from_offset, struc
 		return emit;
 	if (emit == EMIT_LOGGED)
 		return emit_logged_length(op);
+	op_charge_caller(op, to_fd, size);
 	n = copy_file_range(from_fd, &from_offset, to_fd, &to_offset, size, flags);
+	op_charge_daemon(op);
 	if (n <= 0) {
 		n = n < 0 ? -errno : 0;
 		emit_rollback(op);

@@ -21,6 +21,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+enum { NAME_ROOM = 64 << 10 }; /* bytes that a directory grows by, at most, for one name */
+
 /* ---- making names ---- */
 
 /* What mknod, mkdir and symlink make. */
@@ -142,25 +144,37 @@ void fs_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
  * By the descriptor: the inode may have no name yet (O_TMPFILE), or its name another inode by now. /proc leads to it without
  * CAP_DAC_READ_SEARCH, too, but makes an inode of its own for each descriptor, which takes longer than the link.
  */
-static int link_descriptor(int fd, int dir_fd, const char *name)
+static int link_descriptor(struct op *op, int fd, int dir_fd, const char *name)
 {
 	char link[REACH_LINK_SIZE];
+	int r;
 
-	if (linkat(fd, "", dir_fd, name, AT_EMPTY_PATH) == 0)
+	op_charge_caller(op, dir_fd, NAME_ROOM);
+	r = linkat(fd, "", dir_fd, name, AT_EMPTY_PATH);
+	op_charge_daemon(op);
+	if (r == 0)
 		return 0;
 	if (errno != ENOENT)
 		return -errno;
 	reach_link(fd, link);
-	return linkat(AT_FDCWD, link, dir_fd, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
+	op_charge_caller(op, dir_fd, NAME_ROOM);
+	r = linkat(AT_FDCWD, link, dir_fd, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
+	op_charge_daemon(op);
+	return r;
 }
 
 /*
  * By its name in the same directory: this is how a file gets its last name in place of a temporary one, and it takes no descriptor.
  * Where that name turns out to lead to another file, put there behind the mount, the link is taken back. Returns whether it was made.
  */
-static bool link_sibling(const struct inode_view *inode, int dir_fd, const char *name, struct stat *out)
+static bool link_sibling(struct op *op, const struct inode_view *inode, int dir_fd, const char *name, struct stat *out)
 {
-	if (linkat(dir_fd, inode->name, dir_fd, name, 0) < 0)
+	int r;
+
+	op_charge_caller(op, dir_fd, NAME_ROOM);
+	r = linkat(dir_fd, inode->name, dir_fd, name, 0);
+	op_charge_daemon(op);
+	if (r < 0)
 		return false;
 	if (fstatat(dir_fd, name, out, AT_SYMLINK_NOFOLLOW) == 0 && out->st_ino == inode->ino && out->st_dev == inode->dev)
 		return true;
@@ -174,12 +188,12 @@ static int link_inode(struct op *op, const struct inode_view *inode, uint64_t pa
 	struct reached reached = REACHED_NONE;
 	int r;
 
-	if (inode->parent == parent && !inode->is_gone && link_sibling(inode, dir_fd, name, out))
+	if (inode->parent == parent && !inode->is_gone && link_sibling(op, inode, dir_fd, name, out))
 		return 0;
 	r = reach_get(op->fs->reach, inode->nodeid, &reached);
 	if (r < 0)
 		return r;
-	r = link_descriptor(reached.fd, dir_fd, name);
+	r = link_descriptor(op, reached.fd, dir_fd, name);
 	if (r == 0 && fstatat(reached.fd, "", out, AT_EMPTY_PATH) < 0) {
 		r = -errno;
 		(void)unlinkat(dir_fd, name, 0);
@@ -382,11 +396,16 @@ static bool is_renamed(const struct renaming *r, uint64_t ino)
 
 static int rename_name(struct op *op, int emit, const struct renaming *renaming)
 {
+	int r;
+
 	if (emit == EMIT_LOGGED || (emit == EMIT_MAYBE && is_renamed(renaming, op->event.ino)))
 		return 0;
 	/* The system call rather than renameat2(3): its wrapper is younger than the oldest C library we build with. */
-	return syscall(SYS_renameat2, renaming->from_fd, renaming->name, renaming->to_fd,
-		       renaming->to_name, renaming->flags) < 0 ? -errno : 0;
+	op_charge_caller(op, renaming->to_fd, NAME_ROOM);
+	r = syscall(SYS_renameat2, renaming->from_fd, renaming->name, renaming->to_fd,
+		    renaming->to_name, renaming->flags) < 0 ? -errno : 0;
+	op_charge_daemon(op);
+	return r;
 }
 
 static int prepare_rename(struct op *op, const struct renaming *renaming)

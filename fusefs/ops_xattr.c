@@ -213,7 +213,17 @@ static int note_acl_mode(struct op *op, uint64_t nodeid, const char *link, mode_
 	return emit_finish(op, emit, mode != now.st_mode && chmod(link, mode & 07777) < 0 ? -errno : 0);
 }
 
-static int set_and_log(struct op *op, uint64_t nodeid, const char *link, const char *name, const char *value,
+static int set(struct op *op, int fd, const char *link, const char *name, const char *value, size_t size, int flags)
+{
+	int r;
+
+	op_charge_caller(op, fd, XATTR_MAX);
+	r = setxattr(link, name, value, size, flags) < 0 ? -errno : 0;
+	op_charge_daemon(op);
+	return r;
+}
+
+static int set_and_log(struct op *op, uint64_t nodeid, int fd, const char *link, const char *name, const char *value,
 		       size_t size, int flags)
 {
 	bool is_acl = strcmp(name, "system.posix_acl_access") == 0;
@@ -230,7 +240,8 @@ static int set_and_log(struct op *op, uint64_t nodeid, const char *link, const c
 	/* The first time may have done it already, so XATTR_CREATE and XATTR_REPLACE say nothing now. */
 	if (emit == EMIT_MAYBE)
 		flags = 0;
-	r = emit == EMIT_LOGGED || setxattr(link, name, value, size, flags) == 0 ? 0 : -errno;
+	if (emit != EMIT_LOGGED)
+		r = set(op, fd, link, name, value, size, flags);
 	r = emit_finish(op, emit, r);
 	return r == 0 && is_acl ? note_acl_mode(op, nodeid, link, emit == EMIT_GO ? before.st_mode : 0) : r;
 }
@@ -246,7 +257,7 @@ void fs_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *v
 		return;
 	r = reach_path(op, ino, &reached, link);
 	if (r == 0)
-		r = set_and_log(op, ino, link, name, value, size, flags);
+		r = set_and_log(op, ino, reached.fd, link, name, value, size, flags);
 	reach_put(op->fs->reach, &reached);
 	op_reply_error(op, r);
 }

@@ -26,19 +26,23 @@ def unmount_disk(point):
 
 
 class Image:
-    """An ext4 file system in @folder/image, mounted at @folder/disk. A context manager: it leaves no loop device."""
+    """
+    An ext4 file system in @folder/image, mounted at @folder/disk, with @reserved percent of it kept for root. A context manager: it leaves no
+    loop device.
+    """
 
-    def __init__(self, folder, size, options="defaults"):
+    def __init__(self, folder, size, options="defaults", reserved=0):
         self.path = os.path.join(folder, "image")
         self.point = os.path.join(folder, "disk")
         self.options = options
+        self.reserved = reserved
         self.loop = None
         os.makedirs(self.point, exist_ok=True)
         with open(self.path, "wb") as file:
             file.truncate(size)
 
     def __enter__(self):
-        run("mkfs.ext4", "-q", "-F", "-m", "0", self.path)
+        run("mkfs.ext4", "-q", "-F", "-m", str(self.reserved), self.path)
         self.loop = run("losetup", "--find", "--show", self.path).strip()
         try:
             self.mount()

@@ -578,6 +578,62 @@ def test_a_source_filled_by_any_call_says_so_and_the_log_replays_to_what_is_ther
         mounted.source_fd = os.open(mounted.folder, os.O_PATH)
 
 
+def fill_all(path, filler):
+    """As one user, until there is no more. Returns what is free then, root's share included."""
+    with pytest.raises(OSError) as caught:
+        for number in range(100_000):
+            USER_FILLERS[filler](path, number)
+    assert caught.value.errno == errno.ENOSPC
+    facts = os.statvfs(path)
+    return facts.f_bfree * facts.f_bsize
+
+
+def append(path, number):
+    with open(f"{path}/w{number % 4}", "ab", buffering=0) as file:
+        assert file.write(b"x" * 65536)
+
+
+USER_FILLERS = {
+    "write": append,
+    "fallocate": FILLERS["fallocate"],
+    "copy_file_range": FILLERS["copy_file_range"],
+    "setxattr": lambda path, number: os.setxattr(f"{path}/many/{number}", "user.name", os.urandom(900)),
+    "link": lambda path, number: os.link(f"{path}/seed", f"{path}/{number}-" + "n" * 240),
+}
+
+
+def prepare_for_user(folder, user):
+    """And leave a mebibyte that is not kept for root."""
+    os.makedirs(f"{folder}/many")
+    write(f"{folder}/seed", os.urandom(1 << 20))
+    for number in range(3000):
+        write(f"{folder}/many/{number}", b"")
+        os.chown(f"{folder}/many/{number}", user.pw_uid, user.pw_gid)
+    for name in ("", "seed"):
+        os.chown(f"{folder}/{name}", user.pw_uid, user.pw_gid)
+    disk_image.fill(os.path.join(os.path.dirname(folder), "ballast"), leave=1 << 20)
+
+
+@pytest.mark.parametrize("filler", USER_FILLERS)
+def test_an_ordinary_user_fills_a_disk_as_far_as_natively_and_root_can_still_write(place, mount, filler, far_mode):
+    user = harness.USER
+    with disk_image.Image(place, SMALL, reserved=20) as image:
+        prepare_for_user(f"{image.point}/native", user)
+        native = harness.in_child(lambda: fill_all(f"{image.point}/native", filler), user).value
+    with disk_image.Image(place, SMALL, reserved=20) as image:
+        prepare_for_user(f"{image.point}/source", user)
+        mounted = mount(start=False, source=f"{image.point}/source", options=far_mode.options)
+        mounted.start()
+        with end_of(mounted):
+            left = harness.in_child(lambda: fill_all(mounted.point, filler), user).value
+            assert native > SMALL // 10 and abs(left - native) < SMALL // 50
+            write(mounted.path("roots"), b"r" * (1 << 20))
+            os.unlink(mounted.path("roots"))
+            mounted.settle()
+        os.close(mounted.source_fd)
+        mounted.source_fd = os.open(mounted.folder, os.O_PATH)
+
+
 def test_a_write_beyond_the_limit_of_its_process_fails_and_is_no_event(mount):
     mounted = mount()
     since = mounted.sync()
