@@ -45,6 +45,8 @@ static void set_process(const struct options *options)
 	log_init("mount.hrfs", options->debug ? LOG_DEBUG : options->is_verbose ? LOG_INFO : LOG_WARNING);
 	/* A peer that went away is an error of the write to it. */
 	sigaction(SIGPIPE, &ignore, NULL);
+	/* So is a file that is larger than we may make one. */
+	sigaction(SIGXFSZ, &ignore, NULL);
 	umask(022);
 }
 

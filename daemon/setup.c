@@ -5,10 +5,12 @@
 #include "base/scope.h"
 #include "daemon/ancestry.h"
 #include "daemon/atime.h"
+#include "fusefs/fs.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -235,6 +237,25 @@ static void raise_file_limit(void)
 	(void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/*
+ * Ours would bound what every program writes. Theirs, the kernel holds before it asks us. An ordinary user raises it to the hard limit alone:
+ * beyond that a change fails with EFBIG, and so would the tables, which the supervisor makes for each connection.
+ */
+static enum exit_status raise_size_limit(void)
+{
+	struct rlimit limit = { .rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY };
+
+	if (setrlimit(RLIMIT_FSIZE, &limit) == 0 || getrlimit(RLIMIT_FSIZE, &limit) < 0)
+		return STATUS_OK;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_FSIZE, &limit);
+	if (limit.rlim_max >= fs_tables_size())
+		return STATUS_OK;
+	log_error("the limit on the size of files (ulimit -f) is %" PRIu64 " KiB; hrfs needs %" PRIu64,
+		  (uint64_t)limit.rlim_max >> 10, fs_tables_size() >> 10);
+	return STATUS_PERMISSION;
+}
+
 static enum exit_status open_state(struct setup *setup)
 {
 	struct stat under = { .st_dev = setup->mountpoint.under_dev, .st_ino = setup->mountpoint.under_ino };
@@ -262,7 +283,9 @@ enum exit_status setup_open(struct setup *setup)
 	enum exit_status status;
 
 	raise_file_limit();
-	status = check_passthrough(&setup->options);
+	status = raise_size_limit();
+	if (status == STATUS_OK)
+		status = check_passthrough(&setup->options);
 	if (status == STATUS_OK)
 		status = choose_transport(setup);
 	if (status == STATUS_OK)

@@ -93,6 +93,11 @@ int fs_tables_create(void)
 	return tables_create();
 }
 
+uint64_t fs_tables_size(void)
+{
+	return tables_size();
+}
+
 int fs_tables_check(int tables_fd)
 {
 	return tables_check(tables_fd);

@@ -45,6 +45,9 @@ struct fs_options {
 /** Create the memory that outlives a worker. Returns a memfd (caller owns it) or a negative errno. */
 int fs_tables_create(void);
 
+/** How large a file they are, in bytes; most of it is a hole. */
+uint64_t fs_tables_size(void);
+
 /** Whether a session could go on with the tables in @tables_fd. Changes nothing. Returns 0, -EPROTO (of another version), or another negative errno. */
 int fs_tables_check(int tables_fd);
 

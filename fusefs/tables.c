@@ -58,7 +58,7 @@ static size_t shape_size(const struct shape *shape)
 	return shape->slot_size * shape->capacity;
 }
 
-static size_t total_size(void)
+size_t tables_size(void)
 {
 	size_t size = HEADER_SIZE;
 
@@ -77,7 +77,7 @@ int tables_create(void)
 	/* By chance, so that a number of another mount, in a file handle that somebody kept, is none of ours. */
 	if (getrandom(&header.next_generation, sizeof(header.next_generation), 0) < 0)
 		header.next_generation = 1;
-	if (ftruncate(fd, total_size()) < 0 ||
+	if (ftruncate(fd, tables_size()) < 0 ||
 	    pwrite(fd, &header, sizeof(header), 0) != sizeof(header)) {
 		int r = -errno;
 
@@ -94,7 +94,7 @@ int tables_check(int fd)
 
 	if (fstat(fd, &st) < 0 || pread(fd, &magic, sizeof(magic), 0) < 0)
 		return -errno;
-	return magic == TABLES_MAGIC && st.st_size == total_size() ? 0 : -EPROTO;
+	return magic == TABLES_MAGIC && st.st_size == tables_size() ? 0 : -EPROTO;
 }
 
 static void *reserve(size_t size)
@@ -160,7 +160,7 @@ int tables_open(int fd, struct tables *tables)
 	size_t offset = HEADER_SIZE;
 
 	memset(tables, 0, sizeof(*tables));
-	tables->size = total_size();
+	tables->size = tables_size();
 	header = mmap(NULL, tables->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	if (header == MAP_FAILED)
 		return -errno;

@@ -107,6 +107,9 @@ struct tables {
 /** Make the memory. Returns a memfd or a negative errno. */
 int tables_create(void);
 
+/** Bytes of that memory, nearly all of which is a hole. */
+size_t tables_size(void);
+
 /** Whether @fd has tables that tables_open() can use; nothing is changed. Returns 0, -EPROTO, or another negative errno. */
 int tables_check(int fd);
 

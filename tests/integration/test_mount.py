@@ -6,6 +6,7 @@ import fcntl
 import grp
 import json
 import os
+import resource
 import shlex
 import shutil
 import signal
@@ -24,10 +25,12 @@ STATUS = {
     "usage": 1, "source": 3, "mountpoint": 4, "busy": 5, "state": 6, "log": 7, "fuse": 8, "permission": 9,
 }
 
+CAP_SYS_RESOURCE = 24
 
-def mount_hrfs(*arguments, user=None, **options):
+
+def mount_hrfs(*arguments, user=None, wrapper=(), **options):
     preexec = (lambda: harness.become(user)) if user and harness.IS_ROOT else None
-    return subprocess.run([harness.MOUNT_HRFS, *arguments], capture_output=True, text=True, preexec_fn=preexec,
+    return subprocess.run([*wrapper, harness.MOUNT_HRFS, *arguments], capture_output=True, text=True, preexec_fn=preexec,
                           timeout=harness.PATIENCE_S, stdin=subprocess.DEVNULL, **options)
 
 
@@ -563,6 +566,50 @@ def test_a_mount_for_others_that_fuse_conf_does_not_let_users_make(folders, a_us
         if any(line.strip() == "user_allow_other" for line in conf):
             pytest.skip("it does here")
     complains(mount_hrfs(source, point, "-o", f"{options},{option}", user=a_user), "permission", option, "/etc/fuse.conf")
+
+
+def can_raise_hard_limits():
+    with open("/proc/self/status") as lines:
+        capabilities = next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
+    return bool(capabilities & 1 << CAP_SYS_RESOURCE)
+
+
+@pytest.mark.parametrize("is_hard", [False, True], ids=["soft", "hard"])
+@pytest.mark.parametrize("ours", [200 << 20, 64 << 30])
+def test_no_limit_of_roots_own_bounds_the_size_of_files(mount, far_mode, ours, is_hard):
+    if is_hard and not can_raise_hard_limits():
+        pytest.skip("needs CAP_SYS_RESOURCE")
+    hard = ours if is_hard else resource.RLIM_INFINITY
+    mounted = mount(start=False, options=far_mode.options,
+                    preexec=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (ours, hard)))
+    mounted.start()
+    with open(mounted.path("f"), "wb", buffering=0) as file:
+        file.truncate(1 << 40)
+        os.pwrite(file.fileno(), b"x", ours)
+    os.truncate(mounted.path("f"), 0)
+
+
+def test_a_user_is_told_that_its_limit_on_the_size_of_files_is_too_low(folders, a_user):
+    source, point, options = folders
+    done = mount_hrfs(source, point, "-o", options, user=a_user, wrapper=["prlimit", f"--fsize={200 << 20}"])
+    complains(done, "permission", "ulimit -f", str(200 << 10))
+
+
+def test_a_file_larger_than_a_users_daemon_may_make_is_refused(mount, a_user):
+    limit = 64 << 30
+    mounted = mount(start=False, user=a_user, preexec=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limit)))
+    mounted.start()
+
+    def grow():
+        fd = os.open(mounted.path("f"), os.O_WRONLY | os.O_CREAT)
+        os.truncate(fd, limit)
+        for change in (lambda: os.truncate(fd, limit + 1), lambda: os.pwrite(fd, b"x", limit)):
+            with pytest.raises(OSError) as caught:
+                change()
+            assert caught.value.errno == errno.EFBIG
+        os.truncate(fd, 0)
+
+    harness.in_child(grow, a_user)
 
 
 def test_no_permission_for_the_mount_point(folders, place, a_user):
