@@ -38,10 +38,24 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/*
+ * Who starts us may ignore this: then no child that ends would be heard of. Others that are ignored come all the same, because the
+ * supervisor blocks them and reads them. What is not ignored is not set anew, which after a restart would throw away what is pending.
+ */
+static void heed_children(void)
+{
+	const struct sigaction heed = { .sa_handler = SIG_DFL };
+	struct sigaction now;
+
+	if (sigaction(SIGCHLD, NULL, &now) == 0 && now.sa_handler == SIG_IGN)
+		sigaction(SIGCHLD, &heed, NULL);
+}
+
 static void set_process(const struct options *options)
 {
 	const struct sigaction ignore = { .sa_handler = SIG_IGN };
 
+	heed_children();
 	log_init("mount.hrfs", options->debug ? LOG_DEBUG : options->is_verbose ? LOG_INFO : LOG_WARNING);
 	/* A peer that went away is an error of the write to it. */
 	sigaction(SIGPIPE, &ignore, NULL);

@@ -13,6 +13,7 @@ import signal
 import sqlite3
 import stat
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -424,6 +425,39 @@ def test_sigterm_ends_it_while_a_file_is_open(mount):
     with contextlib.suppress(OSError):
         file.close()
     mounted.check()
+
+
+# ---- What it is started with ----
+
+def with_signals(*command, ignored=(), blocked=()):
+    """The command, as a program starts it that ignores and blocks these signals."""
+    program = ("import os, signal, sys\n"
+               f"for number in {[int(number) for number in ignored]}: signal.signal(number, signal.SIG_IGN)\n"
+               f"signal.pthread_sigmask(signal.SIG_BLOCK, {[int(number) for number in blocked]})\n"
+               "os.execv(sys.argv[1], sys.argv[1:])")
+    return [sys.executable, "-c", program, *command]
+
+
+STARTED_WITH = {
+    "ignored": {"ignored": set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}},
+    "blocked": {"blocked": set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}},
+}
+
+
+@pytest.mark.parametrize("how", STARTED_WITH)
+def test_signals_that_the_caller_ignores_or_blocks_do_not_keep_the_supervisor_from_its_work(mount, how):
+    mounted = mount(start=False, wrapper=with_signals(**STARTED_WITH[how]))
+    mounted.expect_stderr = True
+    mounted.start()
+    os.mkdir(mounted.path("before"))
+    mounted.kill_worker()
+    os.mkdir(mounted.path("after"))
+    mounted.stop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        mounted.start()
+        mounted.process.send_signal(number)
+        mounted.process.wait(harness.PATIENCE_S)
+        mounted.stop()
 
 
 # ---- What it refuses ----
