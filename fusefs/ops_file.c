@@ -126,9 +126,24 @@ static void close_file(struct op *op, struct file *file)
 	mode_close(op->fs->modes, inode, mode, flags);
 }
 
+/*
+ * As open(2) does it where @fd is not for writing: truncate(2) leaves the times alone of a file that is empty already (tmpfs). With access mode 3 a file is
+ * open for neither.
+ */
+static int truncate_file(struct op *op, int path_fd, int fd)
+{
+	int access = fcntl(fd, F_GETFL) & O_ACCMODE, again;
+
+	if (access == O_WRONLY || access == O_RDWR)
+		return ftruncate(fd, 0) < 0 ? -errno : 0;
+	again = reach_reopen(op->fs->reach, path_fd, O_RDONLY | O_TRUNC);
+	if (again >= 0)
+		close(again);
+	return again < 0 ? again : 0;
+}
+
 static int truncate_opened(struct op *op, uint64_t nodeid, int path_fd, int fd)
 {
-	char link[REACH_LINK_SIZE];
 	int r = emit_prepare(op, EVENT_TRUNCATE, nodeid, NULL), emit;
 
 	if (r < 0)
@@ -138,9 +153,8 @@ static int truncate_opened(struct op *op, uint64_t nodeid, int path_fd, int fd)
 	emit = emit_begin(op);
 	if (emit < 0)
 		return emit;
-	reach_link(path_fd, link);
 	if (emit != EMIT_LOGGED)
-		r = (is_for_writing(fcntl(fd, F_GETFL)) ? ftruncate(fd, 0) : truncate(link, 0)) < 0 ? -errno : 0;
+		r = truncate_file(op, path_fd, fd);
 	return emit_finish(op, emit, r);
 }
 

@@ -12,6 +12,7 @@ import os
 import socket
 import stat
 import subprocess
+import time
 
 import pytest
 
@@ -511,11 +512,28 @@ def test_linking_an_open_file_of_another(twins):
 
 FLAGS = {"read": os.O_RDONLY, "write": os.O_WRONLY, "both": os.O_RDWR, "path": os.O_PATH,
          "read and truncate": os.O_RDONLY | os.O_TRUNC, "write and truncate": os.O_WRONLY | os.O_TRUNC,
+         "neither": os.O_ACCMODE, "neither and truncate": os.O_ACCMODE | os.O_TRUNC,
          "append": os.O_WRONLY | os.O_APPEND, "noatime": os.O_RDONLY | os.O_NOATIME}
 
 
 def open_and_close(name, flags, mode=0o666):
     os.close(os.open(name, flags, mode))
+
+
+@pytest.mark.parametrize("content", [b"", b"x"], ids=["empty", "full"])
+@pytest.mark.parametrize("how", [how for how, flags in FLAGS.items() if flags & os.O_TRUNC])
+def test_an_open_that_truncates_moves_the_times(twins, how, content):
+    def work():
+        make_file("f", content)
+        os.utime("f", (1, 1))
+        before = os.stat("f")
+        # Longer than the kernel's clock needs to go on.
+        time.sleep(0.05)
+        open_and_close("f", FLAGS[how])
+        now = os.stat("f")
+        return [now.st_size, now.st_mtime > 1, now.st_ctime_ns > before.st_ctime_ns]
+
+    assert twins.same(work) == [0, True, True]
 
 
 def test_every_permission_to_open_a_file(twins):
