@@ -9,11 +9,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/capability.h>
 #include <linux/xattr.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/xattr.h>
+#include <unistd.h>
 
 #define SYNTHETIC_PREFIX "user.hrfs."
 
@@ -131,14 +134,56 @@ void fs_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 		free(value);
 }
 
-/* Names that only root may see are cut out, as the kernel does it for its own file systems. */
+/* What a capability is worth to the kernel's own file systems: not in a namespace of users that somebody has made. */
+static bool is_in_first_namespace(pid_t tid)
+{
+	unsigned inside, outside, count;
+	char path[32];
+	FILE *map;
+	bool is_first;
+
+	snprintf(path, sizeof(path), "/proc/%d/uid_map", tid);
+	map = fopen(path, "re");
+	if (!map)
+		return false;
+	is_first = fscanf(map, "%u %u %u", &inside, &outside, &count) == 3 && inside == 0 && outside == 0 && count == UINT32_MAX;
+	fclose(map);
+	return is_first;
+}
+
+static bool caller_is_admin(const struct op *op)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3, .pid = op->context->pid };
+	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+
+	/* One of another namespace of processes has no number here, and 0 would be ourselves. */
+	if (header.pid <= 0 || syscall(SYS_capget, &header, sets) < 0)
+		return op->context->uid == 0;
+	return sets[CAP_TO_INDEX(CAP_SYS_ADMIN)].effective & CAP_TO_MASK(CAP_SYS_ADMIN) &&
+	       is_in_first_namespace(header.pid);
+}
+
+static bool is_trusted(const char *name)
+{
+	return strncmp(name, XATTR_TRUSTED_PREFIX, XATTR_TRUSTED_PREFIX_LEN) == 0;
+}
+
+static bool has_trusted(const char *list, ssize_t size)
+{
+	for (ssize_t at = 0; at < size; at += strlen(list + at) + 1)
+		if (is_trusted(list + at))
+			return true;
+	return false;
+}
+
+/* Names that only who has CAP_SYS_ADMIN may see are cut out, as the kernel does it for its own file systems. */
 static ssize_t hide_trusted(char *list, ssize_t size)
 {
 	ssize_t kept = 0;
 
 	for (ssize_t at = 0, length; at < size; at += length) {
 		length = strlen(list + at) + 1;
-		if (strncmp(list + at, XATTR_TRUSTED_PREFIX, XATTR_TRUSTED_PREFIX_LEN) == 0)
+		if (is_trusted(list + at))
 			continue;
 		memmove(list + kept, list + at, length);
 		kept += length;
@@ -162,7 +207,7 @@ void fs_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 		n = listxattr(link, list, XATTR_MAX);
 		n = n < 0 ? -errno : n;
 	}
-	if (n > 0 && op->context->uid != 0)
+	if (n > 0 && has_trusted(list, n) && !caller_is_admin(op))
 		n = hide_trusted(list, n);
 	reach_put(op->fs->reach, &reached);
 	reply_value(op, list, n, size);

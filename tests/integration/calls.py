@@ -13,6 +13,9 @@ FALLOC_FL_COLLAPSE_RANGE = 8
 FALLOC_FL_INSERT_RANGE = 32
 FALLOC_FL_UNSHARE_RANGE = 64
 
+CAP_SYS_ADMIN = 21
+PR_SET_SECUREBITS = 28
+SECBIT_NO_SETUID_FIXUP = 4
 CAP_FSETID = 4
 
 STATX_BTIME = 0x800
@@ -52,6 +55,11 @@ def drop_capability(number):
     check(libc.capget(header, sets))
     sets[0] &= ~(1 << number)
     check(libc.capset(header, sets))
+
+
+def keep_capabilities():
+    """The effective set of this process stays when its user changes."""
+    check(libc.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0))
 
 
 class Directory:

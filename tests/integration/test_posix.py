@@ -12,6 +12,7 @@ import os
 import socket
 import stat
 import subprocess
+import sys
 import time
 
 import pytest
@@ -506,6 +507,33 @@ def test_linking_an_open_file_of_another(twins):
     twins.same(lambda: (make_directory("all", 0o777), make_file("f", b"x", 0o644)) and None)
     for who in EVERYBODY:
         assert twins.same(work, who) == (None if who is ROOT else "EPERM")
+
+
+# ---- Names of attributes ----
+
+def test_who_has_cap_sys_admin_sees_the_names_of_trusted_attributes(twins):
+    """Whoever it is, and nobody else; in a namespace of users of one's own it does not count."""
+    tamed = Person("root without CAP_SYS_ADMIN", 0, 0, (), calls.CAP_SYS_ADMIN)
+
+    def prepare():
+        make_file("f", b"x", 0o644)
+        for name in ("user.a", "trusted.a"):
+            os.setxattr("f", name, b"v")
+
+    def with_capabilities():
+        calls.keep_capabilities()
+        os.setresuid(*[STRANGER.uid] * 3)
+        return os.listxattr("f")
+
+    def in_namespace():
+        return subprocess.run(["unshare", "--user", "--map-root-user", sys.executable, "-c",
+                               "import os; print(*os.listxattr('f'))"], check=True, capture_output=True, text=True).stdout
+
+    twins.same(prepare)
+    assert "trusted.a" in twins.same(with_capabilities)
+    for who in (ROOT, tamed, STRANGER):
+        assert ("trusted.a" in twins.same(lambda: os.listxattr("f"), who)) == (who is ROOT)
+    assert twins.same(in_namespace) == "user.a\n"
 
 
 # ---- Permission to open, search and change ----
