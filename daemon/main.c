@@ -124,6 +124,15 @@ static enum exit_status run_next(struct setup *setup, const struct handover *han
 	return status;
 }
 
+/* Nothing of a live mount is closed here either. */
+static enum exit_status rehearse(struct setup *setup, const struct handover *handover)
+{
+	enum exit_status status = rehearsal_run(setup, handover);
+
+	options_finish(&setup->options);
+	return status;
+}
+
 static enum exit_status run(struct setup *setup)
 {
 	struct handover handover;
@@ -134,7 +143,7 @@ static enum exit_status run(struct setup *setup)
 	if (r < 0 || (r == 0 && setup->options.is_rehearsal))
 		return refuse_handover(r < 0 ? r : -EINVAL);
 	if (setup->options.is_rehearsal)
-		return rehearsal_run(setup, &handover);
+		return rehearse(setup, &handover);
 	return r == 0 ? run_new(setup) : run_next(setup, &handover);
 }
 
