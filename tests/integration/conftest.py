@@ -16,6 +16,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import stat
 import tempfile
 
@@ -29,6 +30,12 @@ Mode = collections.namedtuple("Mode", "transport passthrough options")
 
 MODES = [Mode(transport, passthrough, f"transport={transport},passthrough={passthrough}")
          for transport in ("classic", "io_uring") for passthrough in ("on", "off")]
+
+
+def pytest_configure():
+    """A shell ignores SIGINT for what it runs in the background, and so would every program that a test starts."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
