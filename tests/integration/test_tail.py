@@ -80,19 +80,10 @@ def test_interrupt_ends_it_quietly(mount):
         harness.wait_until(lambda: not mounted.status()["subscribers"], "the subscriber to go")
 
 
-def stop_all_threads(pid):
-    """Until it has run once more, a thread that waits for a request takes the next one with it, and who sent that cannot be killed then."""
-    def are_stopped():
-        return all(open(f"/proc/{pid}/task/{thread}/stat").read().rpartition(")")[2].split()[0] == "T"
-                   for thread in os.listdir(f"/proc/{pid}/task"))
-    os.kill(pid, signal.SIGSTOP)
-    harness.wait_until(are_stopped, "the process to stop")
-
-
 def test_interrupt_ends_it_when_the_mount_does_not_answer(mount):
     mounted = mount()
     worker = mounted.status()["worker_pid"]
-    stop_all_threads(worker)
+    os.kill(worker, signal.SIGSTOP)
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             with tail(mounted) as process:
