@@ -18,7 +18,7 @@ from test_kill import compare, read_only_while_open
 
 FAULTS = int(os.environ.get("HRFS_FAULTS", "5"))
 INJECT = os.path.join(harness.BUILD, "tests/fault/inject.so")
-NO_INJECTION = "this build has no fault injection"
+needs_injection = pytest.mark.skipif(not os.path.exists(INJECT), reason="this build has no fault injection")
 
 # Of some thousand allocations, some dozen syncs; the last places are while it serves, or never reached.
 SPREAD = {"memory": 4000, "write": 600, "sync": 24, "grow": 60, "sqlite": 600}
@@ -73,9 +73,13 @@ class Diary:
                           "rename", f"{folder}/a", f"{folder}/b")
 
 
+def wrapper(fault):
+    return ["env", f"LD_PRELOAD={INJECT}", f"HRFS_FAULT={fault}"]
+
+
 def try_with_fault(mounted, fault):
     """A mount's life with a fault. Returns what the storm wrote down; the daemon has ended."""
-    mounted.wrapper = ["env", f"LD_PRELOAD={INJECT}", f"HRFS_FAULT={fault}"]
+    mounted.wrapper = wrapper(fault)
     diary = Diary(mounted.point)
     try:
         mounted.start()
@@ -91,11 +95,11 @@ def try_with_fault(mounted, fault):
     return diary.lines
 
 
-@pytest.mark.skipif(not os.path.exists(INJECT), reason=NO_INJECTION)
+@needs_injection
 def test_links_where_a_descriptor_alone_does_not_do(mount):
     """Before Linux 6.10 the kernel wants CAP_DAC_READ_SEARCH for that."""
     mounted = mount(start=False)
-    mounted.wrapper = ["env", f"LD_PRELOAD={INJECT}", "HRFS_FAULT=link:1+"]
+    mounted.wrapper = wrapper("link:1+")
     mounted.start()
     with open(mounted.path("a"), "w") as file:
         file.write("text")
@@ -107,12 +111,12 @@ def test_links_where_a_descriptor_alone_does_not_do(mount):
         os.link(mounted.path("a"), mounted.path("missing/b"))
 
 
-@pytest.mark.skipif(not os.path.exists(INJECT), reason=NO_INJECTION)
+@needs_injection
 def test_a_file_that_was_made_when_the_worker_died_is_logged_and_open(mount, a_user):
     """An ordinary user's worker may not open for writing what it has made read-only."""
     mounted = mount(start=False, options="transport=classic", user=a_user if harness.IS_ROOT else None)
     mounted.expect_stderr = True
-    mounted.wrapper = ["env", f"LD_PRELOAD={INJECT}", "HRFS_FAULT=made:1"]
+    mounted.wrapper = wrapper("made:1")
     mounted.start()
     worker = mounted.status()["worker_pid"]
     done = harness.in_child(read_only_while_open(mounted.path("f"), lambda: None), mounted.user)
@@ -127,11 +131,11 @@ def small_source(place):
         yield point
 
 
-@pytest.mark.skipif(not os.path.exists(INJECT), reason=NO_INJECTION)
+@needs_injection
 def test_a_short_write_is_answered_as_short_when_the_worker_died(small_source, mount):
     mounted = mount(start=False, source=small_source, options="transport=classic")
     mounted.expect_stderr = True
-    mounted.wrapper = ["env", f"LD_PRELOAD={INJECT}", "HRFS_FAULT=short:1"]
+    mounted.wrapper = wrapper("short:1")
     mounted.start()
     worker = mounted.status()["worker_pid"]
     with open(mounted.path("f"), "wb", buffering=0) as file:
@@ -143,41 +147,46 @@ def test_a_short_write_is_answered_as_short_when_the_worker_died(small_source, m
     assert mounted.status()["worker_pid"] != worker
 
 
-@pytest.mark.skipif(not os.path.exists(INJECT), reason=NO_INJECTION)
-def test_a_truncation_by_open_is_logged_before_the_write_that_follows_it(mount):
+@pytest.fixture
+def late(mount):
+    """A mount that takes its time to log a truncation, with a file that is not empty."""
     mounted = mount(start=False, options="transport=classic")
-    mounted.wrapper = ["env", f"LD_PRELOAD={INJECT}", "HRFS_FAULT=late:1+"]
-    mounted.start()
-    with open(mounted.path("f"), "w") as file:
-        file.write("old text")
-    since = mounted.sync()
-    truncating = threading.Thread(target=lambda: os.close(os.open(mounted.path("f"), os.O_WRONLY | os.O_TRUNC)))
-    truncating.start()
-    harness.wait_until(lambda: os.path.getsize(os.path.join(mounted.source, "f")) == 0, "the truncation")
-    fd = os.open(mounted.path("f"), os.O_WRONLY)
-    os.write(fd, b"new")
-    os.close(fd)
-    truncating.join()
-    changes = [event for event in mounted.events() if event["seq"] > since and event["op"] in ("write", "truncate")]
-    assert [(event["op"], event["size"]) for event in changes] == [("truncate", 0), ("write", 3)]
-
-
-@pytest.mark.skipif(not os.path.exists(INJECT), reason=NO_INJECTION)
-def test_an_event_does_not_call_a_file_by_a_name_that_was_removed_before_it(mount):
-    mounted = mount(start=False, options="transport=classic")
-    mounted.wrapper = ["env", f"LD_PRELOAD={INJECT}", "HRFS_FAULT=late:1+"]
+    mounted.wrapper = wrapper("late:1+")
     mounted.start()
     with open(mounted.path("a"), "w") as file:
         file.write("old text")
+    return mounted
+
+
+@contextlib.contextmanager
+def truncated(mounted, name):
+    """By an open; inside, that is done and not logged yet."""
+    thread = threading.Thread(target=lambda: os.close(os.open(mounted.path(name), os.O_WRONLY | os.O_TRUNC)))
+    thread.start()
+    harness.wait_until(lambda: os.path.getsize(os.path.join(mounted.source, name)) == 0, "the truncation")
+    yield
+    thread.join()
+
+
+@needs_injection
+def test_a_truncation_by_open_is_logged_before_the_write_that_follows_it(late):
+    since = late.sync()
+    with truncated(late, "a"):
+        fd = os.open(late.path("a"), os.O_WRONLY)
+        os.write(fd, b"new")
+        os.close(fd)
+    changes = [event for event in late.events() if event["seq"] > since and event["op"] in ("write", "truncate")]
+    assert [(event["op"], event["size"]) for event in changes] == [("truncate", 0), ("write", 3)]
+
+
+@needs_injection
+def test_an_event_does_not_call_a_file_by_a_name_that_was_removed_before_it(late):
     # The name that was made last is the one in events.
-    os.link(mounted.path("a"), mounted.path("b"))
-    since = mounted.sync()
-    truncating = threading.Thread(target=lambda: os.close(os.open(mounted.path("a"), os.O_WRONLY | os.O_TRUNC)))
-    truncating.start()
-    harness.wait_until(lambda: os.path.getsize(os.path.join(mounted.source, "a")) == 0, "the truncation")
-    os.unlink(mounted.path("b"))
-    truncating.join()
-    changes = [(event["op"], event["path"]) for event in mounted.events() if event["seq"] > since]
+    os.link(late.path("a"), late.path("b"))
+    since = late.sync()
+    with truncated(late, "a"):
+        os.unlink(late.path("b"))
+    changes = [(event["op"], event["path"]) for event in late.events() if event["seq"] > since]
     assert changes[:2] == [("unlink", "b"), ("truncate", "a")]
 
 
@@ -188,7 +197,7 @@ def check_end(mounted, fault):
     assert harness.mounts_below(mounted.folder) == [], f"{fault}: a stale mount"
 
 
-@pytest.mark.skipif(not os.path.exists(INJECT), reason=NO_INJECTION)
+@needs_injection
 @pytest.mark.limit(600)
 @pytest.mark.parametrize("kind", SPREAD)
 def test_a_fault_loses_no_event(mount, kind, show):
