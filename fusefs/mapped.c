@@ -41,6 +41,8 @@ bool mapped_keep(struct op *op, struct file *file)
 		inode_hold(op->fs->inodes, file->nodeid);
 		file->slot->is_closed = true;
 		inode->mapped = file;
+		if (inode->lender == file)
+			inode->lender = NULL;
 	}
 	pthread_mutex_unlock(&inode->order);
 	if (!is_kept)

@@ -126,13 +126,17 @@ static bool is_mappable(int flags)
 	return (flags & O_ACCMODE) == O_RDWR;
 }
 
+static void count_mappable(struct modes *modes, struct open_inode *inode, int by)
+{
+	inode->mappable += by;
+	modes->mappable += by;
+}
+
 static void count(struct modes *modes, struct open_inode *inode, enum open_mode mode, int flags, int by)
 {
 	inode->opens[mode] += by;
-	if (mode == OPEN_PASSTHROUGH && is_mappable(flags)) {
-		inode->mappable += by;
-		modes->mappable += by;
-	}
+	if (mode == OPEN_PASSTHROUGH && is_mappable(flags))
+		count_mappable(modes, inode, by);
 }
 
 static int open_backing(struct modes *modes, int path_fd)
@@ -273,8 +277,7 @@ void mode_close_mapped(struct modes *modes, struct open_inode *inode, enum open_
 void mode_end_mapped(struct modes *modes, struct open_inode *inode)
 {
 	pthread_mutex_lock(&modes->lock);
-	inode->mappable--;
-	modes->mappable--;
+	count_mappable(modes, inode, -1);
 	unref_inode(modes, inode);
 	pthread_mutex_unlock(&modes->lock);
 }
@@ -286,8 +289,7 @@ struct open_inode *mode_adopt_mapped(struct modes *modes, uint64_t nodeid)
 	pthread_mutex_lock(&modes->lock);
 	inode = ref_inode(modes, nodeid);
 	if (inode) {
-		inode->mappable++;
-		modes->mappable++;
+		count_mappable(modes, inode, 1);
 		inode->is_adopted = true;
 	}
 	pthread_mutex_unlock(&modes->lock);

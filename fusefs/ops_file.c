@@ -513,10 +513,8 @@ static void log_close(struct op *op, struct file *file)
 
 static void release(struct op *op, struct file *file)
 {
-	if (is_for_writing(file->flags)) {
+	if (is_for_writing(file->flags))
 		log_close(op, file);
-		end_lending(file);
-	}
 	if (!mapped_keep(op, file))
 		close_file(op, file);
 }
